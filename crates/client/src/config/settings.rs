@@ -1,0 +1,218 @@
+//! [`Settings`]: everything the configuration says about one destination, resolved and typed.
+//!
+//! Defaults are OpenSSH's unless a field says otherwise.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of one destination after flags, `-o` options and files were merged.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The destination as typed (`originalhost`).
+    pub original_host: String,
+    /// The name or address to connect to.
+    pub host_name: String,
+    /// TCP port of the ssh server.
+    pub port: u16,
+    /// The user to log in as.
+    pub user: String,
+    /// Address family to use.
+    pub address_family: AddressFamily,
+    /// Local address to connect from.
+    pub bind_address: Option<IpAddr>,
+    /// Limit for connecting and the key exchange; `None` is the system's own.
+    pub connect_timeout: Option<Duration>,
+    /// How often to try to connect.
+    pub connection_attempts: u32,
+    /// Never prompt.
+    pub batch_mode: bool,
+    /// How often a password is asked for.
+    pub number_of_password_prompts: u32,
+    /// Authentication methods, in order of preference.
+    pub preferred_authentications: Vec<String>,
+    /// Whether `publickey` may be used.
+    pub pubkey_authentication: bool,
+    /// Whether `password` may be used.
+    pub password_authentication: bool,
+    /// Whether `keyboard-interactive` may be used.
+    pub kbd_interactive_authentication: bool,
+    /// Private keys to try, expanded, in order.
+    pub identity_files: Vec<IdentityFile>,
+    /// Offer only `identity_files`, even if an agent holds more.
+    pub identities_only: bool,
+    /// Where the agent listens.
+    pub identity_agent: IdentityAgent,
+    /// Per-user known_hosts files, expanded.
+    pub user_known_hosts_files: Vec<PathBuf>,
+    /// System-wide known_hosts files.
+    pub global_known_hosts_files: Vec<PathBuf>,
+    /// What to do about a host key that is not known.
+    pub strict_host_key_checking: StrictHostKeyChecking,
+    /// Whether host names are hashed when written to known_hosts.
+    pub hash_known_hosts: bool,
+    /// The name to look host keys up by, instead of the host's.
+    pub host_key_alias: Option<String>,
+    /// Key exchange, cipher, MAC and host key algorithm lists, as OpenSSH spells them.
+    pub algorithms: Algorithms,
+    /// Whether to ask for compression.
+    pub compression: bool,
+    /// Seconds between keep-alives on an idle plain ssh connection; `None` is off.
+    pub server_alive_interval: Option<Duration>,
+    /// Unanswered keep-alives before the connection is given up.
+    pub server_alive_count_max: u32,
+    /// Variables of the local environment to send (after matching the patterns).
+    pub send_env: Vec<String>,
+    /// Variables to set on the far side.
+    pub set_env: Vec<(String, String)>,
+    /// When to ask for a terminal.
+    pub request_tty: RequestTty,
+    /// Command of the configuration, run when none is given.
+    pub remote_command: Option<String>,
+    /// The escape character; `None` disables escapes.
+    pub escape_char: Option<u8>,
+    /// Verbosity.
+    pub log_level: LogLevel,
+    /// UDP settings.
+    pub udp: UdpSettings,
+    /// Remarks for the user: keywords not honoured whose neglect could be unsafe, and the like.
+    pub warnings: Vec<String>,
+}
+
+/// Settings of the UDP link (CLIENT-OPTIONS §4.1).
+#[derive(Clone, Debug)]
+pub struct UdpSettings {
+    /// Whether and how to use UDP.
+    pub mode: UdpMode,
+    /// Whether the mode was asked for on the command line (missing tsshd is then an error, D8).
+    pub explicit: bool,
+    /// Which carrier the packets take.
+    pub proxy_mode: UdpProxyMode,
+    /// Packet size to ask for; `None` is the default of 1400.
+    pub mtu: Option<u16>,
+    /// Path of the server program.
+    pub tsshd_path: String,
+    /// Port ranges for the server, normalised; `None` is the server's default.
+    pub tsshd_port: Option<String>,
+    /// Both ends give up after an outage of this length. Default 10 days.
+    pub alive_timeout: Duration,
+    /// Silence after which a new path is sought. Default 3 s.
+    pub heartbeat_timeout: Duration,
+    /// Outage after which the notice is shown. Default 15 s.
+    pub reconnect_timeout: Duration,
+    /// Time allowed for the UDP login. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Diagnostics at both ends (`--debug`).
+    pub debug: bool,
+}
+
+/// Whether and how a session leaves the ssh connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpMode {
+    /// Plain ssh.
+    No,
+    /// QUIC over UDP.
+    Quic,
+    /// KCP over UDP.
+    Kcp,
+}
+
+/// Which carrier the packets of a UDP link take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpProxyMode {
+    /// UDP datagrams.
+    Udp,
+    /// Frames on a TCP connection.
+    Tcp,
+}
+
+/// Address family restriction (`-4`, `-6`, AddressFamily).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    /// Either.
+    Any,
+    /// IPv4 only.
+    Inet,
+    /// IPv6 only.
+    Inet6,
+}
+
+/// One identity file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFile {
+    /// Path, tokens and `~` expanded.
+    pub path: PathBuf,
+    /// Whether the user named it (a missing default file is passed over silently).
+    pub explicit: bool,
+}
+
+/// Where the authentication agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityAgent {
+    /// What `SSH_AUTH_SOCK` says.
+    Environment,
+    /// This socket.
+    Path(PathBuf),
+    /// No agent.
+    None,
+}
+
+/// StrictHostKeyChecking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrictHostKeyChecking {
+    /// Refuse unknown keys.
+    Yes,
+    /// Ask about unknown keys.
+    Ask,
+    /// Add unknown keys, refuse changed ones.
+    AcceptNew,
+    /// Add unknown keys, go on (without passwords) with changed ones.
+    Off,
+}
+
+/// RequestTTY, `-t`, `-T`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestTty {
+    /// For a shell, if standard input is a terminal.
+    Auto,
+    /// Never.
+    No,
+    /// If standard input is a terminal.
+    Yes,
+    /// Always.
+    Force,
+}
+
+/// LogLevel, in OpenSSH's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing but what is fatal.
+    Quiet,
+    /// Fatal errors.
+    Fatal,
+    /// Errors.
+    Error,
+    /// The default.
+    Info,
+    /// More.
+    Verbose,
+    /// `-v`.
+    Debug1,
+    /// `-vv`.
+    Debug2,
+    /// `-vvv`.
+    Debug3,
+}
+
+/// Algorithm lists as written (`+ - ^` prefixes allowed); `None` is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Algorithms {
+    /// KexAlgorithms.
+    pub kex: Option<String>,
+    /// Ciphers.
+    pub ciphers: Option<String>,
+    /// MACs.
+    pub macs: Option<String>,
+    /// HostKeyAlgorithms.
+    pub host_key: Option<String>,
+}

@@ -1,0 +1,138 @@
+//! [`Remote`]: the far host, however it is reached.
+//!
+//! Two makes: [`login`](crate::remote::login) runs everything over the ssh
+//! login itself, [`link`](crate::remote::link) over a UDP link to tsshd.
+//! Everything a person sees is written once, on top of this trait, so that
+//! the two differ in nothing but resilience.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A future on the heap, as object-safe traits need it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The far host: somewhere to run programs and to open connections from.
+pub trait Remote: Send + Sync {
+    /// Starts a shell, a command or a subsystem.
+    fn open_session(
+        &self,
+        request: SessionRequest,
+    ) -> BoxFuture<'_, Result<RemoteSession, RemoteError>>;
+
+    /// Waits until the connection is gone for good and says why.
+    fn closed(&self) -> BoxFuture<'_, RemoteError>;
+
+    /// Ends the connection in good order: nothing of ours is left on the far host.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Returns whether a lost network path is survived (escape help and notices differ).
+    fn roams(&self) -> bool;
+}
+
+/// What to start, and in what surroundings.
+#[derive(Clone, Debug)]
+pub struct SessionRequest {
+    /// What to run.
+    pub program: Program,
+    /// The terminal to run it in, if any.
+    pub pty: Option<PtyRequest>,
+    /// Environment variables to ask for (SendEnv, SetEnv); the server may refuse some silently.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a session runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The user's login shell.
+    Shell,
+    /// One string for the user's shell, as bytes (RFC 4254 §6.5).
+    Exec(Vec<u8>),
+    /// A subsystem by name, such as `sftp`.
+    Subsystem(String),
+}
+
+/// A terminal to allocate on the far side (RFC 4254 §6.2).
+#[derive(Clone, Debug)]
+pub struct PtyRequest {
+    /// The value of `TERM`.
+    pub term: String,
+    /// Its initial size.
+    pub size: TerminalSize,
+    /// Terminal modes: opcode of RFC 4254 §8 and value.
+    pub modes: Vec<(u8, u32)>,
+}
+
+/// Size of a terminal; pixels are zero where unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns of characters.
+    pub cols: u16,
+    /// Rows of characters.
+    pub rows: u16,
+    /// Width in pixels.
+    pub width_px: u16,
+    /// Height in pixels.
+    pub height_px: u16,
+}
+
+/// A running session. Dropping it kills the far program.
+pub struct RemoteSession {
+    /// The program's standard input; shutting it down is end of input.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// The program's standard output (with a pty: everything it prints), until end of output.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+    /// The program's standard error; `None` with a pty.
+    pub error: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Out-of-band control of the session.
+    pub control: Box<dyn SessionControl>,
+    /// How the session ended. Output may still be unread when this is ready.
+    pub end: BoxFuture<'static, SessionEnd>,
+}
+
+/// Control of a running session beside its byte streams. Calls never block.
+pub trait SessionControl: Send + Sync {
+    /// Tells the far terminal its new size.
+    fn resize(&self, size: TerminalSize);
+    /// Delivers a signal to the program, by its RFC 4254 §6.10 name (`INT`, `TERM`, …).
+    /// Returns whether the far side can do that at all.
+    fn signal(&self, name: &str) -> bool;
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The program exited with this status.
+    Exited(u32),
+    /// The program was killed by a signal, named as in RFC 4254 §6.10 (`TERM`, `KILL`, …).
+    Signaled(String),
+    /// The connection ended first, or the far side never told.
+    Unknown,
+}
+
+/// Why the far host refused something or is gone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The far side refused the request; the connection is unharmed.
+    #[error("{what} refused by the server: {reason}")]
+    Refused {
+        /// What was asked for, for people ("shell request", "subsystem sftp").
+        what: String,
+        /// The server's own words, or ours where it gave none.
+        reason: String,
+    },
+    /// The connection is gone.
+    #[error("{reason}")]
+    Lost {
+        /// What happened, in words.
+        reason: String,
+    },
+    /// The far side ended the connection and said why (`quit` on the bus, SSH disconnect).
+    #[error("closed by the server: {reason}")]
+    Closed {
+        /// The server's own words.
+        reason: String,
+    },
+}
