@@ -279,7 +279,7 @@ impl<M: Message> Field for Option<M> {
 macro_rules! wire_struct {
     (
         $(#[$doc:meta])*
-        pub struct $name:ident {
+        $vis:vis struct $name:ident {
             $( $(#[$fdoc:meta])* $wire:literal $($always:ident)? => $field:ident : $type:ty ),* $(,)?
         }
     ) => {
