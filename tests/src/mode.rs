@@ -1,0 +1,98 @@
+//! [`Mode`]: which client is under test, and how its session travels.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The client of a test and the way its session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The installed OpenSSH client: the oracle for every shared expectation.
+    OpenSsh,
+    /// tssh over the ssh login itself.
+    Plain,
+    /// tssh with QUIC over UDP.
+    Udp,
+    /// tssh with QUIC over the TCP carrier.
+    Tcp,
+}
+
+impl Mode {
+    /// Returns whether the client is ours.
+    #[must_use]
+    pub fn is_tssh(self) -> bool {
+        self != Self::OpenSsh
+    }
+
+    /// Returns whether the session leaves the ssh login for a UDP link.
+    #[must_use]
+    pub fn is_link(self) -> bool {
+        matches!(self, Self::Udp | Self::Tcp)
+    }
+
+    /// Returns the client program.
+    #[must_use]
+    pub fn client(self) -> PathBuf {
+        if self.is_tssh() { binary("tssh", "TSSH_BIN") } else { PathBuf::from("ssh") }
+    }
+
+    /// Returns the flags that select this mode on the client's command line.
+    ///
+    /// Plain is what tssh does without being asked, so it has none.
+    #[must_use]
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::OpenSsh | Self::Plain => &[],
+            Self::Udp => &["--udp"],
+            Self::Tcp => &["--udp", "-o", "UdpProxyMode=TCP"],
+        }
+    }
+}
+
+/// Returns the built server program.
+pub(crate) fn tsshd() -> PathBuf {
+    binary("tsshd", "TSSHD_BIN")
+}
+
+/// Path of the sshd that every world starts.
+pub(crate) const SSHD: &str = "/usr/sbin/sshd";
+
+/// Returns whether this machine cannot run the suite, after saying why.
+///
+/// # Panics
+/// When the suite is expected to run here (`CI` is set and we are root, so
+/// openssh-server could have been installed) but sshd is missing: a suite that
+/// skips itself in CI would be green for ever.
+#[must_use]
+pub fn skip() -> bool {
+    static MISSING: OnceLock<bool> = OnceLock::new();
+    *MISSING.get_or_init(|| {
+        if Path::new(SSHD).exists() {
+            return false;
+        }
+        let must_run = std::env::var_os("CI").is_some() && rustix::process::geteuid().is_root();
+        assert!(!must_run, "{SSHD} is missing; install openssh-server (CI must not skip this)");
+        say_skipped();
+        true
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the reason for a skip belongs in the test's output")]
+fn say_skipped() {
+    eprintln!("skipped: {SSHD} is missing (install openssh-server to run the end-to-end tests)");
+}
+
+/// Finds a built program: the variable if set, else beside this test program.
+fn binary(name: &str, variable: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return PathBuf::from(path);
+    }
+    let test_program = std::env::current_exe().expect("the test program has a path");
+    // target/debug/deps/suite-… → target/debug/tssh
+    let built = test_program.ancestors().nth(2).expect("it lies in target/PROFILE/deps").join(name);
+    assert!(
+        built.exists(),
+        "{} is missing: run `cargo build -p tssh -p tsshd` first, or set {variable}",
+        built.display()
+    );
+    built
+}
