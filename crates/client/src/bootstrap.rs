@@ -1,0 +1,154 @@
+//! Starts tsshd over the login and reads what it prints (PROTOCOL §1).
+//!
+//! Not here: the login itself, and what is done with the [`ServerInfo`].
+
+use std::fmt::Write as _;
+
+use proto::bootstrap::{BootstrapError, Finder, ServerInfo};
+use proto::ext::{self, ExtSet};
+use tokio::io::AsyncReadExt as _;
+
+use crate::config::{AddressFamily, Settings, UdpMode, UdpProxyMode};
+use crate::remote::{
+    Program, PtyRequest, Remote, RemoteError, RemoteSession, SessionEnd, SessionRequest,
+    TerminalSize,
+};
+
+/// A pty so wide that no terminal layer on the far side wraps the line.
+const PTY_SIZE: TerminalSize = TerminalSize { cols: 800, rows: 200, width_px: 0, height_px: 0 };
+
+/// The server's own default of `--connect-timeout`, in seconds.
+const DEFAULT_CONNECT_TIMEOUT: u64 = 10;
+
+/// Why the server program did not come up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The shell could not run the program: most often it is not installed.
+    #[error("cannot run {path} on the server{}", Quoted(printed))]
+    Missing {
+        /// The program as it was called.
+        path: String,
+        /// What the login printed, shortened.
+        printed: String,
+    },
+    /// The program ran and printed something other than its information.
+    #[error("{path} did not start: {source}")]
+    Failed {
+        /// The program as it was called.
+        path: String,
+        /// What is wrong with its output.
+        source: BootstrapError,
+    },
+    /// The login broke or refused.
+    #[error("starting {path} on the server: {source}")]
+    Login {
+        /// The program as it was called.
+        path: String,
+        /// Why.
+        source: RemoteError,
+    },
+}
+
+/// `: text` where there is a text.
+struct Quoted<'a>(&'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
+/// A server program that has said where it listens.
+pub struct Started {
+    /// How to reach it.
+    pub info: ServerInfo,
+    /// The session that started it. Kept until a path is proven; ending it
+    /// earlier could hang up a program that has not quite detached.
+    pub session: RemoteSession,
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Started").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// Starts the server program over `login` and returns as soon as its line is complete.
+///
+/// # Errors
+/// [`StartError`]; the login is unharmed unless it says otherwise.
+pub async fn start_server(
+    login: &dyn Remote,
+    settings: &Settings,
+    term: &str,
+    env: Vec<(String, String)>,
+) -> Result<Started, StartError> {
+    let path = settings.udp.tsshd_path.clone();
+    let request = SessionRequest {
+        program: Program::Exec(command_line(settings).into_bytes()),
+        pty: Some(PtyRequest { term: term.to_owned(), size: PTY_SIZE, modes: Vec::new() }),
+        env,
+    };
+    let mut session = match login.open_session(request).await {
+        Ok(session) => session,
+        Err(source) => return Err(StartError::Login { path, source }),
+    };
+    let mut finder = Finder::default();
+    let mut buffer = zeroize::Zeroizing::new(vec![0; 16 * 1024]);
+    loop {
+        let read = session.output.read(&mut buffer).await.unwrap_or(0);
+        if read == 0 {
+            break;
+        }
+        match finder.push(buffer.get(..read).unwrap_or_default()) {
+            Ok(Some(info)) => return Ok(Started { info, session }),
+            Ok(None) => {}
+            Err(source) => return Err(StartError::Failed { path, source }),
+        }
+    }
+    match session.end.as_mut().await {
+        SessionEnd::Exited(0) => match finder.finish() {
+            Ok(info) => Ok(Started { info, session }),
+            Err(source) => Err(StartError::Failed { path, source }),
+        },
+        _ => Err(StartError::Missing { path, printed: finder.printed() }),
+    }
+}
+
+/// Returns the command to run (PROTOCOL §1.1): unquoted, so that `~` works.
+#[must_use]
+pub fn command_line(settings: &Settings) -> String {
+    let udp = &settings.udp;
+    let mut line = udp.tsshd_path.clone();
+    let mut add = |text: &str| {
+        line.push(' ');
+        line.push_str(text);
+    };
+    if udp.mode == UdpMode::Kcp {
+        add("--kcp");
+    }
+    if udp.proxy_mode == UdpProxyMode::Tcp {
+        add("--tcp");
+    }
+    if udp.debug {
+        add("--debug");
+    }
+    match settings.address_family {
+        AddressFamily::Any => {}
+        AddressFamily::Inet => add("--ipv4"),
+        AddressFamily::Inet6 => add("--ipv6"),
+    }
+    if let Some(mtu) = udp.mtu {
+        add(&format!("--mtu {mtu}"));
+    }
+    if let Some(ports) = &udp.tsshd_port {
+        add(&format!("--port {ports}"));
+    }
+    let timeout = udp.connect_timeout.as_secs();
+    if timeout != DEFAULT_CONNECT_TIMEOUT {
+        add(&format!("--connect-timeout {timeout}"));
+    }
+    let _ = write!(line, " {} {}", ext::FLAG, ExtSet::all().to_argument());
+    line
+}

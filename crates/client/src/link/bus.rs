@@ -1,0 +1,295 @@
+//! The bus: the one control stream of a link (PROTOCOL §7).
+//!
+//! Three tasks share one [`Bus`]: a writer, a reader and the heartbeat. All end
+//! with the link.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use proto::bus::{Alive, CLOSE, Discard, Exit, ToClient, ToServer};
+use proto::codec;
+use proto::ext::{Ext, ExtSet};
+use proto::open::{BusMessage, BusResponse, Outcome, StreamCommand, Timeouts};
+use proxy::driver::{ClientProxy, LinkState};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use transport::{Connection, RecvStream, SendStream};
+
+use crate::remote::{RemoteError, SessionEnd};
+use crate::wire;
+
+/// Nothing but refusals for so long means that the server is gone (DESIGN D15).
+const REFUSED_LIMIT: Duration = Duration::from_secs(60);
+
+/// Stream priority of the bus, above every session and forward.
+const BUS_PRIORITY: i32 = 100;
+
+/// The marker to send in front of the next input of one session.
+pub(super) type PendingMarker = Arc<Mutex<Option<Vec<u8>>>>;
+
+/// Handle of the bus.
+#[derive(Clone)]
+pub(super) struct Bus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Frames for the writer; closed once `close` was asked for.
+    outgoing: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
+    sessions: Mutex<Sessions>,
+    /// Whether BusResponse has come.
+    up: watch::Sender<bool>,
+    /// Why the link ended, once it has.
+    ended: watch::Sender<Option<End>>,
+    warnings: Mutex<mpsc::UnboundedReceiver<String>>,
+    /// The heartbeat under way: its time on the wire and ours.
+    heartbeat: Mutex<Option<(i64, Instant)>>,
+    echoed: Notify,
+}
+
+#[derive(Default)]
+struct Sessions {
+    next: Option<u64>,
+    running: HashMap<u64, Running>,
+}
+
+struct Running {
+    end: oneshot::Sender<SessionEnd>,
+    marker: PendingMarker,
+}
+
+#[derive(Clone, Debug)]
+enum End {
+    Lost(String),
+    Closed(String),
+}
+
+impl From<End> for RemoteError {
+    fn from(end: End) -> Self {
+        match end {
+            End::Lost(reason) => Self::Lost { reason },
+            End::Closed(reason) => Self::Closed { reason },
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bus {
+    /// Opens the bus stream and starts its tasks. Nothing is waited for.
+    pub(super) fn start(
+        connection: &Connection,
+        proxy: &ClientProxy,
+        server_proto: u64,
+        timeouts: Timeouts,
+        ext: ExtSet,
+    ) -> Self {
+        let (outgoing, frames) = mpsc::unbounded_channel();
+        let (warn, warnings) = mpsc::unbounded_channel();
+        let first = BusMessage::new(server_proto, timeouts, ext);
+        let _ = outgoing.send(codec::command_and_message(StreamCommand::Bus.name(), &first));
+        let sessions = Sessions {
+            // With `early` nobody tells the first id in time; it is agreed to be 1.
+            next: ext.has(Ext::Early).then_some(1),
+            ..Sessions::default()
+        };
+        let bus = Self {
+            shared: Arc::new(Shared {
+                outgoing: Mutex::new(Some(outgoing)),
+                sessions: Mutex::new(sessions),
+                up: watch::Sender::new(false),
+                ended: watch::Sender::new(None),
+                warnings: Mutex::new(warnings),
+                heartbeat: Mutex::new(None),
+                echoed: Notify::new(),
+            }),
+        };
+        tokio::spawn(bus.clone().run(connection.clone(), frames, warn, proxy.clone()));
+        tokio::spawn(bus.clone().beat(timeouts, proxy.clone()));
+        bus
+    }
+
+    /// Queues a message. Messages to a bus that has ended are dropped.
+    pub(super) fn send(&self, message: &ToServer) {
+        if let Some(outgoing) = &*lock(&self.shared.outgoing) {
+            let _ = outgoing.send(message.encode());
+        }
+    }
+
+    /// Sends `close` and ends our side; returns whether there was still a bus to end.
+    pub(super) fn close(&self) -> bool {
+        let Some(outgoing) = lock(&self.shared.outgoing).take() else { return false };
+        outgoing.send(codec::command(CLOSE)).is_ok() && self.shared.ended.borrow().is_none()
+    }
+
+    /// Waits for BusResponse.
+    ///
+    /// # Errors
+    /// Why the link ended instead.
+    pub(super) async fn wait_up(&self) -> Result<(), RemoteError> {
+        let mut up = self.shared.up.subscribe();
+        tokio::select! {
+            _ = up.wait_for(|up| *up) => Ok(()),
+            end = self.ended() => Err(end),
+        }
+    }
+
+    /// Waits for the end of the link.
+    pub(super) async fn ended(&self) -> RemoteError {
+        let mut ended = self.shared.ended.subscribe();
+        let end = ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        end.unwrap_or_else(|| End::Lost("the link was dropped".into())).into()
+    }
+
+    /// Returns the next warning of the server for the user.
+    pub(super) async fn next_warning(&self) -> Option<String> {
+        std::future::poll_fn(|cx| lock(&self.shared.warnings).poll_recv(cx)).await
+    }
+
+    /// Registers a new session: its id, its marker slot and how it will end.
+    ///
+    /// Call after [`Bus::wait_up`] unless extension `early` is in use.
+    pub(super) fn register(&self) -> (u64, PendingMarker, oneshot::Receiver<SessionEnd>) {
+        let (end, ended) = oneshot::channel();
+        let marker = PendingMarker::default();
+        let mut sessions = lock(&self.shared.sessions);
+        let id = sessions.next.unwrap_or(1);
+        sessions.next = Some(id.checked_add(1).unwrap_or(1));
+        sessions.running.insert(id, Running { end, marker: marker.clone() });
+        (id, marker, ended)
+    }
+
+    /// Kills a session if it still runs.
+    pub(super) fn kill(&self, id: u64) {
+        if lock(&self.shared.sessions).running.remove(&id).is_some() {
+            self.send(&ToServer::Exit(Exit { id, ..Exit::default() }));
+        }
+    }
+
+    fn end(&self, end: End) {
+        lock(&self.shared.outgoing).take();
+        self.shared.ended.send_if_modified(|now| {
+            let first = now.is_none();
+            if first {
+                tracing::debug!(?end, "link ended");
+                *now = Some(end);
+            }
+            first
+        });
+        // Dropping the senders tells every session that its end will not be heard of.
+        lock(&self.shared.sessions).running.clear();
+    }
+
+    async fn run(
+        self,
+        connection: Connection,
+        frames: mpsc::UnboundedReceiver<Vec<u8>>,
+        warn: mpsc::UnboundedSender<String>,
+        proxy: ClientProxy,
+    ) {
+        let end = tokio::select! {
+            end = self.converse(&connection, frames, warn) => end,
+            error = connection.closed() => End::Lost(error.to_string()),
+            end = watch_server(&proxy) => end,
+        };
+        self.end(end);
+    }
+
+    async fn converse(
+        &self,
+        connection: &Connection,
+        frames: mpsc::UnboundedReceiver<Vec<u8>>,
+        warn: mpsc::UnboundedSender<String>,
+    ) -> End {
+        let (send, mut recv) = match connection.open_stream().await {
+            Ok(streams) => streams,
+            Err(error) => return End::Lost(error.to_string()),
+        };
+        send.set_priority(BUS_PRIORITY);
+        tokio::spawn(write(send, frames));
+        match self.initialise(&mut recv).await {
+            Ok(()) => {}
+            Err(RemoteError::Refused { reason, .. }) => return End::Closed(reason),
+            Err(error) => return End::Lost(error.to_string()),
+        }
+        loop {
+            let (name, body) = match self.read(&mut recv).await {
+                Ok(pair) => pair,
+                Err(_) => return End::Lost("the server ended the connection".into()),
+            };
+            match ToClient::decode(&name, &body) {
+                Ok(Some(ToClient::Quit(quit))) => return End::Closed(quit.msg),
+                Ok(Some(message)) => self.on_message(message, &warn),
+                Ok(None) => tracing::warn!(name, "unknown bus command skipped"),
+                Err(error) => tracing::warn!(name, %error, "malformed bus message skipped"),
+            }
+        }
+    }
+
+    async fn initialise(&self, recv: &mut RecvStream) -> Result<(), RemoteError> {
+        wire::read_response::<Outcome>(recv, "the control stream").await?;
+        let response: BusResponse = wire::read_response(recv, "the connection").await?;
+        {
+            let mut sessions = lock(&self.shared.sessions);
+            let next = sessions.next.unwrap_or(1).max(response.next_session_id);
+            sessions.next = Some(next);
+        }
+        self.shared.up.send_replace(true);
+        Ok(())
+    }
+
+    async fn read(&self, recv: &mut RecvStream) -> Result<(String, Vec<u8>), wire::ReadError> {
+        let name = wire::read_command(recv).await?;
+        let body = if name == CLOSE { Vec::new() } else { wire::read_body(recv).await? };
+        Ok((name, body))
+    }
+
+    fn on_message(&self, message: ToClient, warn: &mpsc::UnboundedSender<String>) {
+        match message {
+            ToClient::Alive(Alive { time }) => {
+                let sent = lock(&self.shared.heartbeat).take_if(|(wire, _)| *wire == time);
+                if sent.is_some() {
+                    self.shared.echoed.notify_one();
+                }
+                if let Some((_, at)) = sent {
+                    *lock(&self.shared.heartbeat) = None;
+                    self.confirm(at);
+                }
+            }
+            ToClient::Exit(exit) => {
+                if let Some(running) = lock(&self.shared.sessions).running.remove(&exit.id) {
+                    let _ = running.end.send(session_end(exit));
+                }
+            }
+            ToClient::Discard(discard) => self.on_discard(discard),
+            ToClient::Warning(warning) => {
+                let _ = warn.send(warning.msg);
+            }
+            ToClient::Debug(debug) => tracing::debug!(target: "tsshd", "{}", debug.msg),
+            ToClient::Channel(channel) => {
+                tracing::warn!(kind = channel.channel_type, "channel that was not asked for");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_discard(&self, discard: Discard) {
+        if !discard.marker.0.is_empty() {
+            for running in lock(&self.shared.sessions).running.values() {
+                *lock(&running.marker) = Some(discard.marker.0.clone());
+            }
+        }
+        if !discard.input.0.is_empty() || discard.output_bytes > 0 {
+            tracing::debug!(
+                input_bytes = discard.input.0.len(),
+                output_lines = discard.output_lines,
+                output_bytes = discard.output_bytes,
+                "discarded after an outage"
+            );
+        }
+    }
+}

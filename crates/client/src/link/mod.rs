@@ -1,0 +1,223 @@
+//! The UDP link: a connection to tsshd that outlives the network paths under it.
+//!
+//! Owns the proxy, the transport and the bus, and is one make of [`Remote`].
+//! Not here: the login that started the server, and what people see.
+//!
+//! Order of opening (DESIGN D2): auth packet and handshake go out back to back,
+//! the bus is initialised with the first stream data, and with extension
+//! `early` the first session travels in that same flight.
+
+mod bus;
+mod session;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::bootstrap::{BootstrapError, ServerInfo, TransportKind};
+use proto::ext::{Ext, ExtSet};
+use proto::open::Timeouts;
+use proto::{ClientId, ServerId};
+use proxy::driver::{Carrier, ClientConfig, ClientProxy};
+use tokio::time::timeout;
+use transport::Connection;
+use transport::quic::{self, ClientCredentials};
+
+use crate::config::UdpSettings;
+use crate::remote::{BoxFuture, Remote, RemoteError, RemoteSession, SessionRequest};
+use bus::Bus;
+
+/// How long the server may take to end the bus after `close` (PROTOCOL §7.7).
+const CLOSE_GRACE: Duration = Duration::from_millis(280);
+
+/// How long the transport may take to get its last packet out (PROTOCOL §7.7).
+const TRANSPORT_GRACE: Duration = Duration::from_millis(200);
+
+/// Why the link did not come up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The server's information cannot be used.
+    #[error(transparent)]
+    Info(#[from] BootstrapError),
+    /// The server only offers a transport this version lacks.
+    #[error("the server offers the transport {0}, which this version cannot use")]
+    Transport(&'static str),
+    /// A key or certificate of the server information is malformed. Its content is not shown.
+    #[error("the server information holds a malformed {0}")]
+    Malformed(&'static str),
+    /// No answer from the server's port within the connect timeout.
+    #[error("no answer from {carrier} port {port} of {host} within {limit:?}")]
+    Silent {
+        /// Where the packets went.
+        host: IpAddr,
+        /// The server's port.
+        port: u16,
+        /// `UDP` or `TCP`.
+        carrier: &'static str,
+        /// The connect timeout.
+        limit: Duration,
+    },
+    /// A socket of ours could not be opened.
+    #[error("opening a {carrier} socket to {addr}: {source}")]
+    Socket {
+        /// `UDP` or `TCP`.
+        carrier: &'static str,
+        /// Where to.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] quic::ConnectError),
+}
+
+/// A live link. Cloning is cheap; all clones are the same link.
+#[derive(Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connection: Connection,
+    proxy: ClientProxy,
+    bus: Bus,
+    /// What both ends can do beyond the reference.
+    ext: ExtSet,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("ext", &self.shared.ext).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Connects to the server described by `info` at `host`.
+    ///
+    /// # Errors
+    /// [`LinkError`], within the connect timeout.
+    pub async fn connect(
+        mut info: ServerInfo,
+        host: IpAddr,
+        settings: &UdpSettings,
+    ) -> Result<Self, LinkError> {
+        if info.transport()? == TransportKind::Kcp {
+            return Err(LinkError::Transport("KCP"));
+        }
+        let tcp = info.is_tcp();
+        let addr = SocketAddr::new(host, info.port);
+        let proxy_key: [u8; 32] =
+            info.proxy_key.expose().try_into().map_err(|_| LinkError::Malformed("proxy key"))?;
+        let client_id = match info.client_id {
+            0 => random_id(),
+            id => id,
+        };
+        let proxy = ClientProxy::start(ClientConfig {
+            client_id: ClientId(client_id),
+            server_id: ServerId(info.server_id),
+            proxy_key: proxy_key.into(),
+            candidates: vec![addr],
+            carrier: if tcp { Carrier::Tcp } else { Carrier::Udp },
+            connect_timeout: settings.connect_timeout,
+            heartbeat_timeout: settings.heartbeat_timeout,
+        })
+        .map_err(|source| LinkError::Socket { carrier: carrier_name(tcp), addr, source })?;
+
+        let credentials = credentials(&mut info)?;
+        let config = quic::Config {
+            packet_size: if info.mtu == 0 { quic::DEFAULT_PACKET_SIZE } else { info.mtu },
+            ..quic::Config::default()
+        };
+        let silent = || LinkError::Silent {
+            host,
+            port: info.port,
+            carrier: carrier_name(tcp),
+            limit: settings.connect_timeout,
+        };
+        let handshake = quic::connect(proxy.socket(), credentials, config);
+        let connection = match timeout(settings.connect_timeout, handshake).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(silent()),
+        };
+        let ext = info.ext_set().and(ExtSet::all());
+        let timeouts = Timeouts::new(
+            settings.alive_timeout,
+            settings.heartbeat_timeout,
+            settings.reconnect_timeout,
+        );
+        let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
+        let link = Self { shared: Arc::new(Shared { connection, proxy, bus, ext }) };
+        if !ext.has(Ext::Early) {
+            match timeout(settings.connect_timeout, link.shared.bus.wait_up()).await {
+                Ok(_) => {}
+                Err(_) => return Err(silent()),
+            }
+        }
+        Ok(link)
+    }
+
+    /// Returns warnings that the server sends for the user, as they come.
+    pub async fn next_warning(&self) -> Option<String> {
+        self.shared.bus.next_warning().await
+    }
+}
+
+impl Remote for Link {
+    fn open_session(
+        &self,
+        request: SessionRequest,
+    ) -> BoxFuture<'_, Result<RemoteSession, RemoteError>> {
+        Box::pin(session::open(&self.shared, request))
+    }
+
+    fn closed(&self) -> BoxFuture<'_, RemoteError> {
+        Box::pin(self.shared.bus.ended())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.shared.bus.close() {
+                let _ = timeout(CLOSE_GRACE, self.shared.bus.ended()).await;
+            }
+            self.shared.connection.close();
+            let _ = timeout(TRANSPORT_GRACE, self.shared.connection.closed()).await;
+            self.shared.proxy.close();
+        })
+    }
+
+    fn roams(&self) -> bool {
+        true
+    }
+}
+
+const fn carrier_name(tcp: bool) -> &'static str {
+    if tcp { "TCP" } else { "UDP" }
+}
+
+/// Takes the TLS credentials out of `info`.
+fn credentials(info: &mut ServerInfo) -> Result<ClientCredentials, LinkError> {
+    let text = |secret: &proto::bootstrap::Secret, what| {
+        std::str::from_utf8(secret.expose())
+            .map(|text| zeroize::Zeroizing::new(text.to_owned()))
+            .map_err(|_| LinkError::Malformed(what))
+    };
+    let server_cert = text(&std::mem::take(&mut info.server_cert), "server certificate")?;
+    let client_cert = text(&std::mem::take(&mut info.client_cert), "client certificate")?;
+    let client_key = text(&std::mem::take(&mut info.client_key), "client key")?;
+    Ok(ClientCredentials::new(server_cert, client_cert, client_key))
+}
+
+/// Returns a random id other than zero, which means "absent" on the wire.
+fn random_id() -> u64 {
+    loop {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the system has a source of randomness");
+        match u64::from_ne_bytes(bytes) {
+            0 => {}
+            id => return id,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Sessions over the link (PROTOCOL §6.3–§6.5).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, ready};
+
+use proto::bus::{Resize, Setting, Signal, ToServer};
+use proto::codec;
+use proto::ext::{Ext, ExtSet};
+use proto::json::Bytes;
+use proto::open::{IdMessage, Outcome, StartMessage, StreamCommand, encode_modes};
+use proxy::driver::ClientProxy;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use transport::{RecvStream, SendStream};
+
+use super::Shared;
+use super::bus::{Bus, PendingMarker};
+use crate::remote::{
+    Program, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest, TerminalSize,
+};
+use crate::wire;
+
+/// Stream priority of a terminal's session, above bulk.
+const INTERACTIVE_PRIORITY: i32 = 50;
+
+/// Starts a session.
+pub(super) async fn open(
+    link: &Shared,
+    request: SessionRequest,
+) -> Result<RemoteSession, RemoteError> {
+    let early = link.ext.has(Ext::Early);
+    if !early {
+        link.bus.wait_up().await?;
+    }
+    let interactive = request.pty.is_some();
+    if !interactive {
+        // Not a byte of a session without a terminal may be lost (DESIGN D7).
+        link.bus.send(&ToServer::Setting(Setting {
+            keep_pending_input: Some(true),
+            keep_pending_output: Some(true),
+        }));
+    }
+    let what = describe(&request.program);
+    let (id, marker, end) = link.bus.register();
+    let control = Control { bus: link.bus.clone(), id, ext: link.ext };
+    let start = start_message(id, &request, link.ext)?;
+
+    let broke = |error: &dyn std::error::Error| wire::lost(&what, error);
+    let (mut send, mut recv) = link.connection.open_stream().await.map_err(|e| broke(&e))?;
+    if interactive {
+        send.set_priority(INTERACTIVE_PRIORITY);
+    }
+    let mut opening = codec::command(StreamCommand::Session.name());
+    if early || interactive {
+        // No stderr stream to wait for, or a server that waits for it by itself.
+        opening.extend_from_slice(&codec::message(&start));
+    }
+    send.write_all(&opening).await.map_err(|e| broke(&e))?;
+    let mut error = None;
+    if !interactive {
+        let mut stream = open_stderr(link, id).await?;
+        if early {
+            wire::read_response::<Outcome>(&mut recv, &what).await?;
+            stream.confirm(&what).await?;
+        } else {
+            stream.confirm(&what).await?;
+            wire::read_response::<Outcome>(&mut recv, &what).await?;
+            send.write_all(&codec::message(&start)).await.map_err(|e| broke(&e))?;
+        }
+        error = Some(stream.recv);
+    } else {
+        wire::read_response::<Outcome>(&mut recv, &what).await?;
+    }
+    wire::read_response::<Outcome>(&mut recv, &what).await?;
+    if let Some(pty) = &request.pty
+        && request.program != Program::Shell
+    {
+        // The reference takes the size of a command's pty from here only.
+        control.resize(pty.size);
+    }
+    let input = Input { send, marker, leading: Vec::new(), proxy: link.proxy.clone(), interactive };
+    Ok(RemoteSession {
+        input: Box::new(input),
+        output: Box::new(recv),
+        error: error.map(|recv| Box::new(recv) as _),
+        control: Box::new(control),
+        end: Box::pin(async { end.await.unwrap_or(SessionEnd::Unknown) }),
+    })
+}
+
+/// The stderr stream of a session that is being opened.
+struct Stderr {
+    /// Kept open: dropping it would reset the stream.
+    _send: SendStream,
+    recv: RecvStream,
+}
+
+async fn open_stderr(link: &Shared, id: u64) -> Result<Stderr, RemoteError> {
+    let what = "standard error of the session";
+    let (mut send, recv) =
+        link.connection.open_stream().await.map_err(|e| wire::lost(what, &e))?;
+    let opening = codec::command_and_message(StreamCommand::Stderr.name(), &IdMessage { id });
+    send.write_all(&opening).await.map_err(|e| wire::lost(what, &e))?;
+    Ok(Stderr { _send: send, recv })
+}
+
+impl Stderr {
+    async fn confirm(&mut self, what: &str) -> Result<(), RemoteError> {
+        wire::read_response::<Outcome>(&mut self.recv, what).await?;
+        wire::read_response::<Outcome>(&mut self.recv, what).await?;
+        Ok(())
+    }
+}
+
+fn describe(program: &Program) -> String {
+    match program {
+        Program::Shell => "shell request".into(),
+        Program::Exec(_) => "exec request".into(),
+        Program::Subsystem(name) => format!("subsystem request for {name}"),
+    }
+}
+
+fn start_message(
+    id: u64,
+    request: &SessionRequest,
+    ext: ExtSet,
+) -> Result<StartMessage, RemoteError> {
+    let early = ext.has(Ext::Early);
+    let mut start = StartMessage {
+        id,
+        // Without a terminal there is a stderr stream; `early` lets it come in any order.
+        stderr: early && request.pty.is_none(),
+        ..StartMessage::default()
+    };
+    if let Program::Subsystem(name) = &request.program {
+        start.subsystem.clone_from(name);
+        return Ok(start);
+    }
+    start.envs = request.env.iter().cloned().collect();
+    if let Some(pty) = &request.pty {
+        start.pty = true;
+        start.cols = pty.size.cols.into();
+        start.rows = pty.size.rows.into();
+        start.envs.insert("TERM".into(), pty.term.clone());
+        if ext.has(Ext::Modes) {
+            start.modes = encode_modes(&pty.modes);
+            start.width_px = pty.size.width_px.into();
+            start.height_px = pty.size.height_px.into();
+        }
+    }
+    match &request.program {
+        Program::Exec(command) if ext.has(Ext::Command) => {
+            start.command = Bytes(command.clone());
+        }
+        Program::Exec(command) => {
+            let command = std::str::from_utf8(command).map_err(|_| RemoteError::Refused {
+                what: describe(&request.program),
+                reason: "the command is not UTF-8, which this server cannot take".into(),
+            })?;
+            start.name = "sh".into();
+            start.args = vec!["-c".into(), through_user_shell(command)];
+        }
+        Program::Shell | Program::Subsystem(_) => start.shell = true,
+    }
+    Ok(start)
+}
+
+/// Returns a command for `sh -c` that has the user's own shell run `command` (DESIGN D8).
+fn through_user_shell(command: &str) -> String {
+    format!("exec \"$SHELL\" -c '{}'", command.replace('\'', r"'\''"))
+}
+
+/// Control of one session; dropping it kills the program.
+struct Control {
+    bus: Bus,
+    id: u64,
+    ext: ExtSet,
+}
+
+impl SessionControl for Control {
+    fn resize(&self, size: TerminalSize) {
+        if size.cols == 0 || size.rows == 0 {
+            // The server would refuse it (PROTOCOL §6.5).
+            return;
+        }
+        let pixels = self.ext.has(Ext::Modes);
+        self.bus.send(&ToServer::Resize(Resize {
+            id: self.id,
+            cols: size.cols.into(),
+            rows: size.rows.into(),
+            width_px: if pixels { size.width_px.into() } else { 0 },
+            height_px: if pixels { size.height_px.into() } else { 0 },
+            ..Resize::default()
+        }));
+    }
+
+    fn signal(&self, name: &str) -> bool {
+        if self.ext.has(Ext::Signal) {
+            let signal = name.to_owned();
+            self.bus.send(&ToServer::Signal(Signal { id: self.id, signal }));
+        }
+        self.ext.has(Ext::Signal)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.bus.kill(self.id);
+    }
+}
+
+/// Input of a session, with the marker of PROTOCOL §7.6 put in where it is due.
+struct Input {
+    send: SendStream,
+    marker: PendingMarker,
+    /// What is left to send of a marker.
+    leading: Vec<u8>,
+    proxy: ClientProxy,
+    interactive: bool,
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.interactive && this.proxy.is_lost() {
+            // What is typed blindly must not reach the program minutes later.
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if this.leading.is_empty()
+            && let Some(marker) =
+                this.marker.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            this.leading = marker;
+        }
+        while !this.leading.is_empty() {
+            let n = ready!(Pin::new(&mut this.send).poll_write(cx, &this.leading))?;
+            this.leading.drain(..n.min(this.leading.len()));
+        }
+        Pin::new(&mut this.send).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().send).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::PtyRequest;
+    use proto::json::Message as _;
+
+    fn exec(command: &[u8]) -> SessionRequest {
+        SessionRequest { program: Program::Exec(command.to_vec()), pty: None, env: Vec::new() }
+    }
+
+    #[test]
+    fn without_extensions_a_command_reaches_the_user_s_shell_as_one_word() {
+        let start = start_message(1, &exec(b"echo 'it''s' | wc"), ExtSet::NONE).unwrap();
+        assert_eq!(
+            start.to_json(),
+            r#"{"ID":1,"Name":"sh","Args":["-c","exec \"$SHELL\" -c 'echo '\\''it'\\'''\\''s'\\'' | wc'"]}"#
+        );
+    }
+
+    #[test]
+    fn without_extensions_a_shell_s_start_is_the_reference_s() {
+        let request = SessionRequest {
+            program: Program::Shell,
+            pty: Some(PtyRequest {
+                term: "xterm-256color".into(),
+                size: TerminalSize { cols: 120, rows: 40, width_px: 900, height_px: 700 },
+                modes: vec![(53, 1)],
+            }),
+            env: Vec::new(),
+        };
+        assert_eq!(
+            start_message(1, &request, ExtSet::NONE).unwrap().to_json(),
+            r#"{"ID":1,"Pty":true,"Shell":true,"Cols":120,"Rows":40,"Envs":{"TERM":"xterm-256color"}}"#
+        );
+    }
+
+    #[test]
+    fn with_extensions_a_command_travels_raw_even_if_it_is_not_utf8() {
+        let start = start_message(2, &exec(b"printf \xff"), ExtSet::all()).unwrap();
+        assert_eq!(start.to_json(), r#"{"ID":2,"Cmd":"cHJpbnRmIP8=","Stderr":true}"#);
+        assert!(start_message(2, &exec(b"printf \xff"), ExtSet::NONE).is_err());
+    }
+
+    #[test]
+    fn a_subsystem_s_start_names_nothing_else() {
+        let request = SessionRequest {
+            program: Program::Subsystem("sftp".into()),
+            pty: None,
+            env: vec![("LANG".into(), "C".into())],
+        };
+        let start = start_message(3, &request, ExtSet::NONE).unwrap();
+        assert_eq!(start.to_json(), r#"{"ID":3,"Subs":"sftp"}"#);
+    }
+}

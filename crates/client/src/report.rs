@@ -1,0 +1,55 @@
+//! Errors and remarks to the person at the terminal: text, next step, exit code.
+//!
+//! The one place, besides prompts, that prints.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use crate::config::LogLevel;
+
+/// Exit status of our own failures, as ssh's.
+pub const FAILURE: u8 = 255;
+
+/// Prints to standard error, at the verbosity the user chose.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter {
+    level: LogLevel,
+}
+
+impl Reporter {
+    /// Returns a reporter for this LogLevel.
+    #[must_use]
+    pub const fn new(level: LogLevel) -> Self {
+        Self { level }
+    }
+
+    /// Prints why we failed, and the next step if there is one.
+    pub fn error(&self, text: &dyn Display, hint: Option<&str>) {
+        if self.level > LogLevel::Quiet {
+            line(&format_args!("tssh: {text}"));
+            if let Some(hint) = hint {
+                line(&hint);
+            }
+        }
+    }
+
+    /// Prints something the user should know though we go on.
+    pub fn warning(&self, text: &dyn Display) {
+        if self.level >= LogLevel::Info {
+            line(&format_args!("tssh: {text}"));
+        }
+    }
+
+    /// Prints a line of ssh's own, such as "Connection to host closed."
+    pub fn info(&self, text: &dyn Display) {
+        if self.level >= LogLevel::Info {
+            line(text);
+        }
+    }
+}
+
+/// One write, with CR for terminals in raw mode; a closed stderr is no error.
+fn line(text: &dyn Display) {
+    let text = format!("{text}\r\n");
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

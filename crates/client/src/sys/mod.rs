@@ -1,0 +1,7 @@
+//! Calls to the operating system: terminal, standard streams, signals to ourselves.
+//!
+//! The only place in this crate with `unsafe` or `cfg` on the platform.
+
+pub(crate) mod account;
+pub mod stdio;
+pub mod tty;

@@ -1,0 +1,3 @@
+//! The terminal of the person who runs us: raw mode and prompts.
+
+pub mod raw;
