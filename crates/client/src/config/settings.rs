@@ -61,14 +61,20 @@ pub struct Settings {
     pub server_alive_interval: Option<Duration>,
     /// Unanswered keep-alives before the connection is given up.
     pub server_alive_count_max: u32,
-    /// Variables of the local environment to send (after matching the patterns).
+    /// Names of the variables of the local environment to send (after matching the patterns).
     pub send_env: Vec<String>,
     /// Variables to set on the far side.
     pub set_env: Vec<(String, String)>,
     /// When to ask for a terminal.
     pub request_tty: RequestTty,
-    /// Command of the configuration, run when none is given.
+    /// Command of the configuration, tokens expanded, run when none is given.
     pub remote_command: Option<String>,
+    /// What to ask the server for (`-N`, `-s`, SessionType).
+    pub session_type: SessionType,
+    /// Take standard input from `/dev/null` (`-n`, StdinNull).
+    pub stdin_null: bool,
+    /// Let the kernel probe an idle TCP connection (TCPKeepAlive).
+    pub tcp_keep_alive: bool,
     /// The escape character; `None` disables escapes.
     pub escape_char: Option<u8>,
     /// Verbosity.
@@ -181,6 +187,17 @@ pub enum RequestTty {
     Yes,
     /// Always.
     Force,
+}
+
+/// SessionType, `-N`, `-s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionType {
+    /// A shell or a command.
+    Default,
+    /// The command names a subsystem.
+    Subsystem,
+    /// Nothing: only the connection is wanted.
+    None,
 }
 
 /// LogLevel, in OpenSSH's order.

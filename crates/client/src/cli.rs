@@ -1,0 +1,563 @@
+//! The command line: `tssh [options] destination [command ...]`.
+//!
+//! The grammar is ssh's, which is BSD `getopt` run twice: options, the destination, more options,
+//! then the command, whose words are taken as they are. An option may be clustered (`-tv`), may
+//! have its value attached (`-p22`, `-oPort=22`), and may stand before or after the destination;
+//! `--` ends the options. Our own options are long ones and mix freely with ssh's.
+//!
+//! Flags are kept in the order given, because the order decides in ssh as well (`-p` after
+//! `-o Port=` loses, `-t` after `-o RequestTTY=yes` forces a terminal). What they mean is
+//! `config`'s business; nothing is resolved here and no file is read.
+//!
+//! Why not clap: see the ADR on the command line. Options of OpenSSH that this version cannot
+//! honour are refused by name ([`UsageError::NotSupported`]), never ignored.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use crate::config::AddressFamily;
+
+/// What a command line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Log in and run something.
+    Connect,
+    /// Print the resolved configuration and exit (`-G`).
+    PrintConfig,
+    /// Print the version to standard error and exit (`-V`, `--version`).
+    Version,
+    /// Print the help to standard output and exit (`--help`).
+    Help,
+}
+
+/// A parsed command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// What to do. With `Version` and `Help` the other fields mean nothing.
+    pub action: Action,
+    /// The host as typed, without user, port and brackets (`originalhost`).
+    pub host: String,
+    /// The words of the command, exactly as given; with `-s` the subsystem's name.
+    pub command: Vec<OsString>,
+    /// Where diagnostics go instead of standard error (`-E`).
+    pub log_file: Option<PathBuf>,
+    /// Which configuration files to read (`-F`).
+    pub config_files: ConfigFiles,
+    /// Diagnostics at both ends (`--debug`).
+    pub debug: bool,
+    /// Flags that set something, in the order given.
+    pub(crate) flags: Vec<Flag>,
+    /// `--tcp`, `--udp`, `--quic`.
+    pub(crate) link: LinkFlags,
+}
+
+/// Which configuration files are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ConfigFiles {
+    /// The user's and then the system's.
+    #[default]
+    Usual,
+    /// None at all (`-F none`).
+    None,
+    /// Only this one (`-F path`).
+    Only(PathBuf),
+}
+
+/// The flags that choose between plain ssh and a UDP link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkFlags {
+    /// `--tcp`: plain ssh, whatever the configuration says.
+    pub(crate) tcp: bool,
+    /// `--udp`.
+    pub(crate) udp: bool,
+    /// `--quic`.
+    pub(crate) quic: bool,
+}
+
+/// One flag that sets something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flag {
+    /// `-o line`, our flags with a keyword of their own, and the user and port of the destination:
+    /// all take effect only where nothing set the keyword before.
+    Option(String),
+    /// `-i`
+    Identity(PathBuf),
+    /// `-4`, `-6`
+    Family(AddressFamily),
+    /// `-t`
+    Terminal,
+    /// `-T`
+    NoTerminal,
+    /// `-v`
+    Verbose,
+    /// `-q`
+    Quiet,
+    /// `-N`
+    NoSession,
+    /// `-s`
+    Subsystem,
+    /// `-n`
+    NullInput,
+    /// `-C`
+    Compression,
+    /// Flags that replace the value of a keyword, whatever set it before: `-c`, `-m`, `-e`, `-b`.
+    Replace(&'static str, String),
+}
+
+/// Why a command line was not accepted. Its text is complete; the exit status is 255.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// No destination, or one that is malformed.
+    #[error("{USAGE}")]
+    Destination,
+    /// A flag nobody knows.
+    #[error("unknown option -- {0}\n{USAGE}")]
+    UnknownOption(String),
+    /// A flag at the end of the line lacks its value.
+    #[error("option requires an argument -- {0}\n{USAGE}")]
+    MissingArgument(String),
+    /// A flag that takes none was given a value (`--udp=x`).
+    #[error("option takes no argument -- {0}\n{USAGE}")]
+    UnwantedArgument(String),
+    /// A value that makes no sense; the text says which.
+    #[error("{0}")]
+    BadValue(String),
+    /// `-s` without a command.
+    #[error("You must specify a subsystem to invoke.\n{USAGE}")]
+    NoSubsystem,
+    /// A flag of OpenSSH or of the reference client that is not in this version.
+    #[error("{flag} is not in this version: {reason}")]
+    NotSupported {
+        /// The flag as typed.
+        flag: String,
+        /// What it would have done, or what to do instead.
+        reason: &'static str,
+    },
+}
+
+/// The usage, as ssh prints it when it is called wrongly.
+pub const USAGE: &str = "\
+usage: tssh [-46aCGkNnqsTtVvx] [-b bind_address] [-c cipher_spec] [-E log_file]
+            [-e escape_char] [-F configfile] [-i identity_file]
+            [-l login_name] [-m mac_spec] [-o option] [-p port]
+            [--udp | --quic | --tcp] [--tsshd-path path] [--tsshd-port ports]
+            [--debug] [--help] destination [command [argument ...]]";
+
+/// The help printed for `--help`.
+pub const HELP: &str = "\
+usage: tssh [options] destination [command [argument ...]]
+
+destination is [user@]host or ssh://[user@]host[:port].
+
+Session over UDP:
+  --udp, --quic       move the session to QUIC over UDP after the login
+  --tcp               plain ssh, whatever the configuration says
+  --tsshd-path path   path of the server program (default: tsshd)
+  --tsshd-port ports  ports the server may use (default: 61001-61999)
+  --debug             diagnostics of both ends
+
+As in ssh:
+  -4, -6              IPv4 or IPv6 only
+  -b address          local address to connect from
+  -C                  ask for compression
+  -c ciphers          ciphers, in order of preference
+  -E file             write diagnostics to a file
+  -e char             escape character, ^X or none (default: ~)
+  -F file             configuration file instead of the usual ones, or none
+  -G                  print the resolved configuration
+  -i file             private key; may be repeated
+  -l user             user to log in as
+  -m macs             MAC algorithms, in order of preference
+  -N                  run nothing
+  -n                  standard input from /dev/null
+  -o key=value        any option of the configuration file; may be repeated
+  -p port             port of the ssh server
+  -q                  say nothing but what is fatal
+  -s                  the command names a subsystem
+  -T, -t              never, or always (-tt: even without a local one) ask for a terminal
+  -V, --version       print the version
+  -v                  say more; up to three times";
+
+/// Parses the arguments after the program's name.
+///
+/// # Errors
+/// [`UsageError`], to be printed to standard error before exiting with 255.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<CommandLine, UsageError> {
+    let args: Vec<OsString> = args.collect();
+    let mut parser = Parser {
+        args: &args,
+        next: 0,
+        line: CommandLine {
+            action: Action::Connect,
+            host: String::new(),
+            command: Vec::new(),
+            log_file: None,
+            config_files: ConfigFiles::Usual,
+            debug: false,
+            flags: Vec::new(),
+            link: LinkFlags::default(),
+        },
+    };
+    parser.run()?;
+    Ok(parser.line)
+}
+
+/// The state of one scan over the arguments.
+struct Parser<'a> {
+    args: &'a [OsString],
+    next: usize,
+    line: CommandLine,
+}
+
+/// How a round of options ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// At an operand or at the end of the line.
+    AtOperand,
+    /// At `--`: no more options.
+    Terminated,
+    /// `-V` or `--help`: nothing else counts.
+    Decided,
+}
+
+impl<'a> Parser<'a> {
+    fn run(&mut self) -> Result<(), UsageError> {
+        let before = self.options()?;
+        if before == Ended::Decided {
+            return Ok(());
+        }
+        let destination = self.take().ok_or(UsageError::Destination)?;
+        self.destination(destination)?;
+        if before == Ended::AtOperand && self.options()? == Ended::Decided {
+            return Ok(());
+        }
+        self.line.command = self.args.get(self.next..).unwrap_or_default().to_vec();
+        if self.line.flags.contains(&Flag::Subsystem) && self.line.command.is_empty() {
+            return Err(UsageError::NoSubsystem);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<&'a OsString> {
+        let word = self.args.get(self.next)?;
+        self.next += 1;
+        Some(word)
+    }
+
+    /// Takes options up to the first operand or `--`.
+    fn options(&mut self) -> Result<Ended, UsageError> {
+        while let Some(word) = self.args.get(self.next) {
+            let bytes = word.as_encoded_bytes();
+            if bytes == b"--" {
+                self.next += 1;
+                return Ok(Ended::Terminated);
+            }
+            if bytes == b"-" || !bytes.starts_with(b"-") {
+                return Ok(Ended::AtOperand);
+            }
+            self.next += 1;
+            if bytes.starts_with(b"--") {
+                self.long(&text(word)?)?;
+            } else {
+                self.cluster(&text(word)?)?;
+            }
+            if matches!(self.line.action, Action::Version | Action::Help) {
+                return Ok(Ended::Decided);
+            }
+        }
+        Ok(Ended::AtOperand)
+    }
+
+    /// Handles one word of short options; the last may have its value attached or in the next word.
+    fn cluster(&mut self, word: &str) -> Result<(), UsageError> {
+        let mut rest = word.get(1..).unwrap_or_default().chars();
+        while let Some(letter) = rest.next() {
+            if !takes_value(letter) {
+                self.switch(letter)?;
+                if self.line.action == Action::Version {
+                    return Ok(());
+                }
+                continue;
+            }
+            let attached = rest.as_str();
+            let value = if attached.is_empty() {
+                let next = self.take();
+                text(next.ok_or_else(|| UsageError::MissingArgument(letter.to_string()))?)?
+            } else {
+                attached.to_owned()
+            };
+            return self.valued(letter, value);
+        }
+        Ok(())
+    }
+
+    /// Handles a short option without a value.
+    fn switch(&mut self, letter: char) -> Result<(), UsageError> {
+        let flag = match letter {
+            '4' => Flag::Family(AddressFamily::Inet),
+            '6' => Flag::Family(AddressFamily::Inet6),
+            'C' => Flag::Compression,
+            'N' => Flag::NoSession,
+            'n' => Flag::NullInput,
+            'q' => Flag::Quiet,
+            's' => Flag::Subsystem,
+            'T' => Flag::NoTerminal,
+            't' => Flag::Terminal,
+            'v' => Flag::Verbose,
+            // These switch off what this version does not have (agent and X11
+            // forwarding, GSSAPI delegation); `-2` is ssh's own no-op.
+            'a' | 'x' | 'k' | '2' => return Ok(()),
+            'V' => {
+                self.line.action = Action::Version;
+                return Ok(());
+            }
+            'G' => {
+                self.line.action = Action::PrintConfig;
+                return Ok(());
+            }
+            other => return Err(refuse(&format!("-{other}"), &other.to_string())),
+        };
+        self.line.flags.push(flag);
+        Ok(())
+    }
+
+    /// Handles a short option with a value.
+    fn valued(&mut self, letter: char, value: String) -> Result<(), UsageError> {
+        let flag = match letter {
+            'b' => Flag::Replace("bindaddress", value),
+            'c' => Flag::Replace("ciphers", value),
+            'e' => Flag::Replace("escapechar", value),
+            'm' => Flag::Replace("macs", value),
+            'i' => Flag::Identity(value.into()),
+            'l' => Flag::Option(keyword_line("User", &value)),
+            'o' => Flag::Option(value),
+            'p' => {
+                port(&value)?;
+                Flag::Option(format!("Port {value}"))
+            }
+            'E' => {
+                self.line.log_file = Some(value.into());
+                return Ok(());
+            }
+            'F' => {
+                self.line.config_files = match value.eq_ignore_ascii_case("none") {
+                    true => ConfigFiles::None,
+                    false => ConfigFiles::Only(value.into()),
+                };
+                return Ok(());
+            }
+            // No control socket is what we always have.
+            'S' if value == "none" => return Ok(()),
+            other => return Err(refuse(&format!("-{other}"), &other.to_string())),
+        };
+        self.line.flags.push(flag);
+        Ok(())
+    }
+
+    /// Handles one of our own options, `--name`, `--name value` or `--name=value`.
+    fn long(&mut self, word: &str) -> Result<(), UsageError> {
+        let (name, attached) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word, None),
+        };
+        if let Some(keyword) = match name {
+            "--tsshd-path" => Some("TsshdPath"),
+            "--tsshd-port" => Some("TsshdPort"),
+            _ => None,
+        } {
+            let value = match attached {
+                Some(value) => value,
+                None => {
+                    let next = self.take();
+                    text(next.ok_or_else(|| UsageError::MissingArgument(name.to_owned()))?)?
+                }
+            };
+            self.line.flags.push(Flag::Option(keyword_line(keyword, &value)));
+            return Ok(());
+        }
+        match name {
+            "--udp" => self.line.link.udp = true,
+            "--quic" => self.line.link.quic = true,
+            "--tcp" => self.line.link.tcp = true,
+            "--debug" => self.line.debug = true,
+            "--version" => self.line.action = Action::Version,
+            "--help" => self.line.action = Action::Help,
+            other => return Err(refuse(other, other)),
+        }
+        match attached {
+            None => Ok(()),
+            Some(_) => Err(UsageError::UnwantedArgument(name.to_owned())),
+        }
+    }
+
+    /// Takes a destination apart: `[user@]host`, where the last `@` splits, or an ssh URI.
+    fn destination(&mut self, word: &OsStr) -> Result<(), UsageError> {
+        let word = text(word)?;
+        let (user, host, port) = match word.get(..6) {
+            Some(scheme) if scheme.eq_ignore_ascii_case("ssh://") => {
+                uri(word.get(6..).unwrap_or_default()).ok_or(UsageError::Destination)?
+            }
+            _ => match word.rsplit_once('@') {
+                Some(("", _)) => return Err(UsageError::Destination),
+                Some((user, host)) => (Some(user.to_owned()), host.to_owned(), None),
+                None => (None, word, None),
+            },
+        };
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(address) => address.to_owned(),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(UsageError::Destination);
+        }
+        // Names reach shells (`Match exec`, RemoteCommand) through tokens, so
+        // what a shell would act on is refused, as OpenSSH does since 9.6.
+        if host.starts_with('-') || host.chars().any(unfit_for_host) {
+            return Err(UsageError::BadValue("hostname contains invalid characters".to_owned()));
+        }
+        if let Some(user) = user {
+            self.line.flags.push(Flag::Option(keyword_line("User", &user)));
+        }
+        if let Some(port) = port {
+            self.line.flags.push(Flag::Option(format!("Port {port}")));
+        }
+        self.line.host = host;
+        Ok(())
+    }
+}
+
+/// Returns whether a short option takes a value; the letters are those of OpenSSH 9.2's getopt.
+fn takes_value(letter: char) -> bool {
+    "bceilmopBDEFIJLOQRSWw".contains(letter)
+}
+
+/// Takes `[user@]host[:port][/]` apart, percent-decoded.
+fn uri(rest: &str) -> Option<(Option<String>, String, Option<u16>)> {
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains('/') {
+        return None;
+    }
+    let (user, address) = match authority.rsplit_once('@') {
+        // Connection parameters (`user;fingerprint=…`) are not used by ssh either.
+        Some((user, address)) => (user.split(';').next(), address),
+        None => (None, authority),
+    };
+    let user = match user {
+        Some("") => return None,
+        Some(user) => Some(percent_decode(user)?),
+        None => None,
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    let port = match port {
+        Some(port) => Some(port.parse().ok().filter(|&port| port > 0)?),
+        None => None,
+    };
+    Some((user, percent_decode(host)?, port))
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = tail;
+            continue;
+        }
+        let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+        let value = u8::from_str_radix(digits, 16).ok()?;
+        if value == 0 || digits.starts_with('+') {
+            return None;
+        }
+        bytes.push(value);
+        rest = tail.get(2..)?;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn unfit_for_host(c: char) -> bool {
+    "'`\"$\\;&<>|(){}".contains(c) || c.is_ascii_whitespace() || c.is_ascii_control()
+}
+
+/// Writes `keyword value` so that the reader of configuration lines gets the value back unchanged.
+fn keyword_line(keyword: &str, value: &str) -> String {
+    let mut line = format!("{keyword} \"");
+    for c in value.chars() {
+        if c == '"' || c == '\\' {
+            line.push('\\');
+        }
+        line.push(c);
+    }
+    line.push('"');
+    line
+}
+
+fn port(value: &str) -> Result<u16, UsageError> {
+    match value.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(UsageError::BadValue(format!("Bad port '{value}'"))),
+    }
+}
+
+fn text(word: &OsStr) -> Result<String, UsageError> {
+    word.to_str().map(str::to_owned).ok_or_else(|| {
+        UsageError::BadValue(format!("argument is not valid UTF-8: {}", word.to_string_lossy()))
+    })
+}
+
+/// Says why an option is not taken: not in this version, or unknown to everybody.
+fn refuse(flag: &str, name: &str) -> UsageError {
+    match NOT_SUPPORTED.iter().find(|(known, _)| *known == flag) {
+        Some((_, reason)) => UsageError::NotSupported { flag: flag.to_owned(), reason },
+        None => UsageError::UnknownOption(name.to_owned()),
+    }
+}
+
+/// Options of OpenSSH 9.2 and of the reference client that this version does not have.
+const NOT_SUPPORTED: &[(&str, &str)] = &[
+    ("-1", "SSH protocol v.1 is no longer supported"),
+    ("-A", "agent forwarding; log in without it"),
+    ("-B", "binding to an interface; use -b with the interface's address"),
+    ("-D", "SOCKS forwarding; use ssh -D"),
+    ("-f", "going to the background; use tssh -n ... &"),
+    ("-g", "forwarding; use ssh -g"),
+    ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s)"),
+    ("-J", "jump hosts; use ssh -J"),
+    ("-K", "GSSAPI; use ssh -K"),
+    ("-L", "local forwarding; use ssh -L"),
+    ("-M", "connection sharing; use ssh -M"),
+    ("-O", "connection sharing; use ssh -O"),
+    ("-P", "tags; use ssh -P"),
+    ("-Q", "queries; use ssh -Q"),
+    ("-R", "remote forwarding; use ssh -R"),
+    ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
+    ("-W", "stdio forwarding; use ssh -W"),
+    ("-w", "tunnel devices; use ssh -w"),
+    ("-X", "X11 forwarding; use ssh -X"),
+    ("-Y", "X11 forwarding; use ssh -Y"),
+    ("-y", "logging to syslog; use -E file"),
+    ("--attach", "attaching to a running session"),
+    ("--client", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--dns", "name servers of its own; set them in the system"),
+    ("--download-path", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--dragfile", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--enc-secret", "secrets in files; use ssh-agent or a key with a passphrase"),
+    ("--install-trzsz", "installing helpers; see the installation notes"),
+    (
+        "--install-tsshd",
+        "installing the server; copy tsshd to the host, see the installation notes",
+    ),
+    ("--kcp", "KCP; use --quic, or --udp without UdpMode KCP"),
+    ("--list-hosts", "listing hosts; see ~/.ssh/config"),
+    ("--new-host", "adding hosts; edit ~/.ssh/config"),
+    ("--reconnect", "logging in again; sessions over --udp survive outages"),
+    ("--relay", "file transfer relaying"),
+    ("--remove-host-key", "use ssh-keygen -R host"),
+    ("--tracelog", "use --debug"),
+    ("--upload-file", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--zmodem", "file transfer; use sftp -S tssh or rsync -e tssh"),
+];

@@ -1,0 +1,207 @@
+//! The resolved settings as text, in the form of `ssh -G`.
+//!
+//! For `tssh -G`, by which people look and git tells an ssh that knows OpenSSH's options, and for
+//! the tests that compare us with ssh. Only what is honoured is printed. Unlike ssh we print
+//! paths and commands expanded, variables of SendEnv by name, and algorithm lists only where set.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::settings::*;
+
+impl Settings {
+    /// Returns the settings one a line: the keyword in lower case, a space, the value.
+    pub fn to_lines(&self) -> Vec<String> {
+        let mut out = Lines(Vec::new());
+        self.host_lines(&mut out);
+        self.login_lines(&mut out);
+        self.session_lines(&mut out);
+        self.udp.lines(&mut out);
+        out.0
+    }
+
+    fn host_lines(&self, out: &mut Lines) {
+        out.put("host", &self.original_host);
+        out.put("user", &self.user);
+        out.put("hostname", &self.host_name);
+        out.put("port", self.port.to_string());
+        out.put(
+            "addressfamily",
+            match self.address_family {
+                AddressFamily::Any => "any",
+                AddressFamily::Inet => "inet",
+                AddressFamily::Inet6 => "inet6",
+            },
+        );
+        if let Some(address) = self.bind_address {
+            out.put("bindaddress", address.to_string());
+        }
+        out.put("connectionattempts", self.connection_attempts.to_string());
+        out.put("connecttimeout", seconds(self.connect_timeout, "none"));
+        out.flag("compression", self.compression);
+        out.flag("tcpkeepalive", self.tcp_keep_alive);
+        out.put("serveraliveinterval", seconds(self.server_alive_interval, "0"));
+        out.put("serveralivecountmax", self.server_alive_count_max.to_string());
+        let algorithms = [
+            ("ciphers", &self.algorithms.ciphers),
+            ("hostkeyalgorithms", &self.algorithms.host_key),
+            ("kexalgorithms", &self.algorithms.kex),
+            ("macs", &self.algorithms.macs),
+        ];
+        for (name, list) in algorithms {
+            if let Some(list) = list {
+                out.put(name, list);
+            }
+        }
+    }
+
+    fn login_lines(&self, out: &mut Lines) {
+        out.flag("batchmode", self.batch_mode);
+        out.flag("hashknownhosts", self.hash_known_hosts);
+        out.flag("identitiesonly", self.identities_only);
+        out.flag("passwordauthentication", self.password_authentication);
+        out.flag("kbdinteractiveauthentication", self.kbd_interactive_authentication);
+        out.put("pubkeyauthentication", truth(self.pubkey_authentication));
+        out.put("preferredauthentications", self.preferred_authentications.join(","));
+        out.put("numberofpasswordprompts", self.number_of_password_prompts.to_string());
+        out.put(
+            "stricthostkeychecking",
+            match self.strict_host_key_checking {
+                StrictHostKeyChecking::Yes => "true",
+                StrictHostKeyChecking::Ask => "ask",
+                StrictHostKeyChecking::AcceptNew => "accept-new",
+                StrictHostKeyChecking::Off => "false",
+            },
+        );
+        if let Some(alias) = &self.host_key_alias {
+            out.put("hostkeyalias", alias);
+        }
+        match &self.identity_agent {
+            IdentityAgent::Environment => {}
+            IdentityAgent::Path(path) => out.put("identityagent", path.to_string_lossy()),
+            IdentityAgent::None => out.put("identityagent", "none"),
+        }
+        for file in &self.identity_files {
+            out.put("identityfile", file.path.to_string_lossy());
+        }
+        out.files("userknownhostsfile", &self.user_known_hosts_files);
+        out.files("globalknownhostsfile", &self.global_known_hosts_files);
+    }
+
+    fn session_lines(&self, out: &mut Lines) {
+        out.put(
+            "requesttty",
+            match self.request_tty {
+                RequestTty::Auto => "auto",
+                RequestTty::No => "false",
+                RequestTty::Yes => "true",
+                RequestTty::Force => "force",
+            },
+        );
+        out.put(
+            "sessiontype",
+            match self.session_type {
+                SessionType::Default => "default",
+                SessionType::Subsystem => "subsystem",
+                SessionType::None => "none",
+            },
+        );
+        out.flag("stdinnull", self.stdin_null);
+        if let Some(command) = &self.remote_command {
+            out.put("remotecommand", command);
+        }
+        for name in &self.send_env {
+            out.put("sendenv", name);
+        }
+        for (name, value) in &self.set_env {
+            out.put("setenv", format!("{name}={value}"));
+        }
+        out.put("escapechar", escape(self.escape_char));
+        out.put("loglevel", self.log_level.name());
+    }
+}
+
+impl UdpSettings {
+    fn lines(&self, out: &mut Lines) {
+        out.put(
+            "udpmode",
+            match self.mode {
+                UdpMode::No => "no",
+                UdpMode::Quic => "QUIC",
+                UdpMode::Kcp => "KCP",
+            },
+        );
+        out.put(
+            "udpproxymode",
+            match self.proxy_mode {
+                UdpProxyMode::Udp => "UDP",
+                UdpProxyMode::Tcp => "TCP",
+            },
+        );
+        out.put("udpmtu", self.mtu.unwrap_or_default().to_string());
+        out.put("tsshdpath", &self.tsshd_path);
+        if let Some(ports) = &self.tsshd_port {
+            out.put("tsshdport", ports);
+        }
+        out.put("udpalivetimeout", seconds(Some(self.alive_timeout), ""));
+        out.put("udpheartbeattimeout", seconds(Some(self.heartbeat_timeout), ""));
+        out.put("udpreconnecttimeout", seconds(Some(self.reconnect_timeout), ""));
+    }
+}
+
+impl LogLevel {
+    /// Returns OpenSSH's name of the level.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quiet => "QUIET",
+            Self::Fatal => "FATAL",
+            Self::Error => "ERROR",
+            Self::Info => "INFO",
+            Self::Verbose => "VERBOSE",
+            Self::Debug1 => "DEBUG",
+            Self::Debug2 => "DEBUG2",
+            Self::Debug3 => "DEBUG3",
+        }
+    }
+}
+
+/// The lines so far.
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn put(&mut self, keyword: &str, value: impl AsRef<str>) {
+        self.0.push(format!("{keyword} {}", value.as_ref()));
+    }
+
+    fn flag(&mut self, keyword: &str, value: bool) {
+        self.put(keyword, if value { "yes" } else { "no" });
+    }
+
+    fn files(&mut self, keyword: &str, files: &[impl AsRef<Path>]) {
+        let names: Vec<_> = files.iter().map(|f| f.as_ref().to_string_lossy()).collect();
+        match names.is_empty() {
+            true => self.put(keyword, "none"),
+            false => self.put(keyword, names.join(" ")),
+        }
+    }
+}
+
+fn truth(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+fn seconds(time: Option<Duration>, missing: &str) -> String {
+    match time {
+        Some(time) => time.as_secs().to_string(),
+        None => missing.to_owned(),
+    }
+}
+
+/// Spells an escape character as `-e` reads it.
+fn escape(character: Option<u8>) -> String {
+    match character {
+        None => "none".to_owned(),
+        Some(c @ 0..=31) => format!("^{}", char::from(c | 64)),
+        Some(c) => char::from(c).to_string(),
+    }
+}

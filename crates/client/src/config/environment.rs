@@ -1,0 +1,76 @@
+//! [`Environment`]: everything outside the files that a configuration depends on.
+//!
+//! Handed in, so that tests need neither a home directory nor a process environment of their own.
+
+use std::path::PathBuf;
+
+use super::error::ConfigError;
+use crate::sys::account;
+
+/// The user, the machine and the process, as the configuration sees them.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The user's home directory, from the passwd entry and not from `HOME`.
+    pub home: PathBuf,
+    /// The user's name (`localuser`).
+    pub user: String,
+    /// The user's number.
+    pub uid: u32,
+    /// This machine's host name.
+    pub host_name: String,
+    /// The variables of the process.
+    pub variables: Vec<(String, String)>,
+    /// The system's configuration file.
+    pub system_config: PathBuf,
+}
+
+impl Environment {
+    /// Returns that of this process. Variables that are not valid UTF-8 are left out.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoAccount`] if the user has no passwd entry.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        let account = account::current().map_err(ConfigError::NoAccount)?;
+        Ok(Self {
+            home: account.home,
+            user: account.name,
+            uid: account.uid,
+            host_name: account::host_name(),
+            variables: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            system_config: account::system_config(),
+        })
+    }
+
+    /// Returns the value of a variable.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.variables.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
+    /// Replaces `~` or `~user` at the start of a path; `None` if there is no such user.
+    pub(super) fn expand_tilde(&self, path: &str) -> Option<String> {
+        let Some(rest) = path.strip_prefix('~') else {
+            return Some(path.to_owned());
+        };
+        let (user, rest) = match rest.split_once('/') {
+            Some((user, rest)) => (user, Some(rest)),
+            None => (rest, None),
+        };
+        let home = match user.is_empty() || user == self.user {
+            true => self.home.clone(),
+            false => account::home_of(user)?,
+        };
+        Some(
+            match rest {
+                Some(rest) => home.join(rest.trim_start_matches('/')),
+                None => home,
+            }
+            .to_string_lossy()
+            .into_owned(),
+        )
+    }
+}

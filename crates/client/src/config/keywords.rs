@@ -1,0 +1,315 @@
+//! The table of keywords: what each one takes, and what becomes of it.
+//!
+//! Every keyword that OpenSSH 9.2 knows is here, with those of its later versions and our own.
+//! Whatever is neither honoured nor listed is an error, as it is for ssh. `docs/configuration.md`
+//! shows the same table to people; a test keeps the two in step.
+
+/// What the arguments of a keyword must look like. Checked where they are read, in blocks that do
+/// not apply too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// yes, no, true or false.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A port.
+    Port,
+    /// A number that is not negative.
+    Number,
+    /// A time, or `none`.
+    Time,
+    /// `none`, one character, or `^` and one.
+    EscapeChar,
+    /// One word of any kind.
+    Word,
+    /// One word for each line; the lines add up, and repetitions are dropped.
+    Collected,
+    /// Several words; the first line wins, and `none` must stand alone.
+    Files,
+    /// Patterns of variable names; the lines add up, and `-pattern` takes away.
+    SendEnv,
+    /// `NAME=value` words; the first line wins.
+    SetEnv,
+    /// The rest of the line as it is.
+    Rest,
+    /// Whatever follows; not looked at.
+    Anything,
+}
+
+/// What becomes of a keyword.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It means what it means in OpenSSH (or what `docs/configuration.md` says, for our own).
+    Honoured,
+    /// Accepted without a word: its neglect is neither unsafe nor surprising.
+    Ignored,
+    /// Accepted with a warning, unless its value is one of these.
+    Warned { unless: &'static [&'static str], lost: &'static str },
+    /// Refused, unless its value is one of these: to go on would be unsafe or lead elsewhere.
+    Refused { unless: &'static [&'static str], reason: &'static str },
+}
+
+/// One keyword.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keyword {
+    /// Its name, in lower case.
+    pub(super) name: &'static str,
+    /// Where its value is kept; several names may share a place.
+    pub(super) slot: &'static str,
+    /// What it takes.
+    pub(super) form: Form,
+    /// What becomes of it.
+    pub(super) standing: Standing,
+}
+
+/// Looks a keyword up by its name in lower case.
+pub(super) fn find(name: &str) -> Option<&'static Keyword> {
+    KEYWORDS.iter().find(|keyword| keyword.name == name)
+}
+
+/// All keywords, in the order of the alphabet within each group.
+pub(super) fn all() -> &'static [Keyword] {
+    KEYWORDS
+}
+
+const fn honoured(name: &'static str, form: Form) -> Keyword {
+    alias(name, name, form)
+}
+
+/// A second name for the place of another keyword.
+const fn alias(name: &'static str, slot: &'static str, form: Form) -> Keyword {
+    Keyword { name, slot, form, standing: Standing::Honoured }
+}
+
+const fn ignored(name: &'static str) -> Keyword {
+    Keyword { name, slot: name, form: Form::Anything, standing: Standing::Ignored }
+}
+
+const fn warned(
+    name: &'static str,
+    unless: &'static [&'static str],
+    lost: &'static str,
+) -> Keyword {
+    Keyword { name, slot: name, form: Form::Anything, standing: Standing::Warned { unless, lost } }
+}
+
+const fn refused(
+    name: &'static str,
+    unless: &'static [&'static str],
+    reason: &'static str,
+) -> Keyword {
+    Keyword {
+        name,
+        slot: name,
+        form: Form::Anything,
+        standing: Standing::Refused { unless, reason },
+    }
+}
+
+/// A jump host and a proxy command exclude each other: whichever comes first fills the one place.
+const fn proxy(name: &'static str, form: Form) -> Keyword {
+    Keyword {
+        name,
+        slot: "proxy",
+        form,
+        standing: Standing::Refused {
+            unless: &["none"],
+            reason: "jump hosts and proxy commands are not in this version, and connecting directly would reach another place",
+        },
+    }
+}
+
+const OFF: &[&str] = &["no", "false"];
+
+const KEYWORDS: &[Keyword] = &[
+    // Honoured, as OpenSSH means them.
+    honoured("addressfamily", Form::Choice(&["any", "inet", "inet6"])),
+    honoured("batchmode", Form::Flag),
+    honoured("bindaddress", Form::Word),
+    honoured("canonicaldomains", Form::Files),
+    honoured("canonicalizefallbacklocal", Form::Flag),
+    honoured(
+        "canonicalizehostname",
+        Form::Choice(&["true", "false", "yes", "no", "always", "none"]),
+    ),
+    honoured("canonicalizemaxdots", Form::Number),
+    honoured("ciphers", Form::Word),
+    honoured("clearallforwardings", Form::Flag),
+    honoured("compression", Form::Flag),
+    honoured("connectionattempts", Form::Number),
+    honoured("connecttimeout", Form::Time),
+    honoured("escapechar", Form::EscapeChar),
+    honoured("globalknownhostsfile", Form::Files),
+    honoured("hashknownhosts", Form::Flag),
+    honoured("hostkeyalgorithms", Form::Word),
+    honoured("hostkeyalias", Form::Word),
+    honoured("hostname", Form::Word),
+    honoured("identitiesonly", Form::Flag),
+    honoured("identityagent", Form::Word),
+    honoured("identityfile", Form::Collected),
+    alias("identityfile2", "identityfile", Form::Collected),
+    honoured("ignoreunknown", Form::Word),
+    honoured("kbdinteractiveauthentication", Form::Flag),
+    alias("challengeresponseauthentication", "kbdinteractiveauthentication", Form::Flag),
+    alias("skeyauthentication", "kbdinteractiveauthentication", Form::Flag),
+    alias("tisauthentication", "kbdinteractiveauthentication", Form::Flag),
+    honoured("kexalgorithms", Form::Word),
+    honoured("loglevel", Form::Choice(LOG_LEVELS)),
+    honoured("macs", Form::Word),
+    honoured("numberofpasswordprompts", Form::Number),
+    honoured("passwordauthentication", Form::Flag),
+    honoured("port", Form::Port),
+    honoured("preferredauthentications", Form::Word),
+    honoured(
+        "pubkeyauthentication",
+        Form::Choice(&["true", "false", "yes", "no", "unbound", "host-bound"]),
+    ),
+    alias(
+        "dsaauthentication",
+        "pubkeyauthentication",
+        Form::Choice(&["true", "false", "yes", "no", "unbound", "host-bound"]),
+    ),
+    honoured("refuseconnection", Form::Word),
+    honoured("remotecommand", Form::Rest),
+    honoured("requesttty", Form::Choice(&["true", "false", "yes", "no", "force", "auto"])),
+    honoured("sendenv", Form::SendEnv),
+    honoured("serveralivecountmax", Form::Number),
+    honoured("serveraliveinterval", Form::Time),
+    honoured("sessiontype", Form::Choice(&["none", "subsystem", "default"])),
+    honoured("setenv", Form::SetEnv),
+    honoured("stdinnull", Form::Flag),
+    honoured(
+        "stricthostkeychecking",
+        Form::Choice(&["true", "false", "yes", "no", "ask", "off", "accept-new"]),
+    ),
+    honoured("tag", Form::Word),
+    honoured("tcpkeepalive", Form::Flag),
+    alias("keepalive", "tcpkeepalive", Form::Flag),
+    honoured("user", Form::Word),
+    honoured("userknownhostsfile", Form::Files),
+    // Our own.
+    honoured("tsshdpath", Form::Word),
+    honoured("tsshdport", Form::Rest),
+    alias("udpport", "tsshdport", Form::Rest),
+    honoured("udpalivetimeout", Form::Time),
+    honoured("udpheartbeattimeout", Form::Time),
+    honoured("udpmode", Form::Word),
+    honoured("udpmtu", Form::Number),
+    honoured("udpproxymode", Form::Word),
+    honoured("udpreconnecttimeout", Form::Time),
+    ignored("forwardudptimeout"),
+    warned("showfullnotifications", &[], "the notice line is not in this version"),
+    warned("shownotificationontop", &[], "the notice line is not in this version"),
+    warned("udplocalforward", &[], "forwarding is not in this version"),
+    warned("udpreconnectexitkey", &[], "the exit key is not in this version; use the escape ~."),
+    warned("udpremoteforward", &[], "forwarding is not in this version"),
+    refused("udpsessionattach", OFF, "attaching to a running session is not in this version"),
+    refused("udpsessionname", &[], "attaching to a running session is not in this version"),
+    // OpenSSH's, refused: to go on without them would be unsafe or reach another place.
+    refused(
+        "bindinterface",
+        &["none"],
+        "binding to an interface is not in this version; use BindAddress with the interface's address",
+    ),
+    refused("forkafterauthentication", OFF, "going to the background is not in this version"),
+    proxy("proxycommand", Form::Rest),
+    proxy("proxyjump", Form::Word),
+    refused(
+        "revokedhostkeys",
+        &["none"],
+        "revocation lists are not read in this version, and a revoked key would be accepted",
+    ),
+    // OpenSSH's, not honoured, and missed.
+    warned("dynamicforward", &[], "forwarding is not in this version"),
+    warned("forwardagent", OFF, "agent forwarding is not in this version"),
+    warned("forwardx11", OFF, "X11 forwarding is not in this version"),
+    warned("knownhostscommand", &["none"], "host keys are only looked up in known_hosts files"),
+    warned("localforward", &[], "forwarding is not in this version"),
+    warned(
+        "pkcs11provider",
+        &["none"],
+        "PKCS#11 keys are not in this version; load them into ssh-agent",
+    ),
+    warned("remoteforward", &[], "forwarding is not in this version"),
+    warned("requiredrsasize", &["1024"], "the smallest RSA key is the library's"),
+    warned("tunnel", OFF, "tunnel devices are not in this version"),
+    warned("permitlocalcommand", OFF, "LocalCommand is not run in this version"),
+    warned("certificatefile", &["none"], "certificates are not in this version"),
+    warned("pubkeyacceptedalgorithms", &[], "signature algorithms are the library's"),
+    warned("pubkeyacceptedkeytypes", &[], "signature algorithms are the library's"),
+    warned("canonicalizepermittedcnames", &["none"], "CNAMEs are not followed in this version"),
+    // OpenSSH's, not honoured, and not missed.
+    ignored("addkeystoagent"),
+    ignored("casignaturealgorithms"),
+    ignored("channeltimeout"),
+    ignored("checkhostip"),
+    ignored("controlmaster"),
+    ignored("controlpath"),
+    ignored("controlpersist"),
+    ignored("enableescapecommandline"),
+    ignored("enablesshkeysign"),
+    ignored("exitonforwardfailure"),
+    ignored("fingerprinthash"),
+    ignored("forwardx11timeout"),
+    ignored("forwardx11trusted"),
+    ignored("gatewayports"),
+    ignored("gssapiauthentication"),
+    ignored("gssapiclientidentity"),
+    ignored("gssapidelegatecredentials"),
+    ignored("gssapikexalgorithms"),
+    ignored("gssapikeyexchange"),
+    ignored("gssapirenewalforcesrekey"),
+    ignored("gssapiserveridentity"),
+    ignored("gssapitrustdns"),
+    ignored("hostbasedacceptedalgorithms"),
+    ignored("hostbasedalgorithms"),
+    ignored("hostbasedauthentication"),
+    ignored("hostbasedkeytypes"),
+    ignored("ipqos"),
+    ignored("kbdinteractivedevices"),
+    ignored("localcommand"),
+    ignored("logverbose"),
+    ignored("nohostauthenticationforlocalhost"),
+    ignored("obscurekeystroketiming"),
+    ignored("permitremoteopen"),
+    ignored("proxyusefdpass"),
+    ignored("rekeylimit"),
+    ignored("securitykeyprovider"),
+    ignored("smartcarddevice"),
+    ignored("streamlocalbindmask"),
+    ignored("streamlocalbindunlink"),
+    ignored("syslogfacility"),
+    ignored("tunneldevice"),
+    ignored("updatehostkeys"),
+    ignored("verifyhostkeydns"),
+    ignored("versionaddendum"),
+    ignored("visualhostkey"),
+    ignored("warnweakcrypto"),
+    ignored("xauthlocation"),
+    // Names of the past, which ssh accepts and drops as well.
+    ignored("afstokenpassing"),
+    ignored("cipher"),
+    ignored("compressionlevel"),
+    ignored("fallbacktorsh"),
+    ignored("globalknownhostsfile2"),
+    ignored("kerberosauthentication"),
+    ignored("kerberostgtpassing"),
+    ignored("protocol"),
+    ignored("protocolkeepalives"),
+    ignored("rhostsauthentication"),
+    ignored("rhostsrsaauthentication"),
+    ignored("rsaauthentication"),
+    ignored("setuptimeout"),
+    ignored("useblacklistedkeys"),
+    ignored("useprivilegedport"),
+    ignored("userknownhostsfile2"),
+    ignored("useroaming"),
+    ignored("usersh"),
+    // Apple's ssh has it; a file shared between machines names it under IgnoreUnknown.
+    #[cfg(target_os = "macos")]
+    ignored("usekeychain"),
+];
+
+/// The names of the log levels.
+pub(super) const LOG_LEVELS: &[&str] =
+    &["quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3"];

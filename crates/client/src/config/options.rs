@@ -1,0 +1,224 @@
+//! [`Options`]: what the flags and files said, keyword by keyword, before anything is resolved.
+//!
+//! Values are words with the place they came from, checked for form only. The first value of a
+//! keyword wins, except for those that add up. Tokens (`%h`) and `~` are expanded later, in
+//! `resolve`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::keywords::{Form, Keyword};
+use super::lex;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// `-o` or a flag.
+    CommandLine,
+    /// A line of a file, counted from one.
+    File(Arc<PathBuf>, usize),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // OpenSSH's words.
+            Self::CommandLine => f.write_str("command-line line 0"),
+            Self::File(path, line) => write!(f, "{} line {line}", path.display()),
+        }
+    }
+}
+
+/// One setting: words, and where the first of them came from.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) keyword: &'static Keyword,
+    pub(super) values: Vec<String>,
+    pub(super) origin: Origin,
+}
+
+/// The settings collected so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    settings: HashMap<&'static str, Setting>,
+}
+
+impl Options {
+    /// Returns the setting in a place, as the table of keywords calls it.
+    pub(super) fn get(&self, slot: &str) -> Option<&Setting> {
+        debug_assert!(
+            super::keywords::all().iter().any(|k| k.slot == slot),
+            "no keyword fills {slot}"
+        );
+        self.settings.get(slot)
+    }
+
+    /// Returns the first (for most keywords the only) word of a setting.
+    pub(super) fn word(&self, slot: &str) -> Option<&str> {
+        self.get(slot)?.values.first().map(String::as_str)
+    }
+
+    /// Returns all words of a setting.
+    pub(super) fn words(&self, slot: &str) -> &[String] {
+        self.get(slot).map_or(&[], |setting| &setting.values)
+    }
+
+    /// Returns the value of a yes/no keyword.
+    pub(super) fn flag(&self, slot: &str) -> Option<bool> {
+        self.word(slot).map(is_yes)
+    }
+
+    /// Returns all settings, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Setting> {
+        self.settings.values()
+    }
+
+    /// Puts a value in place of whatever is there: the manner of flags.
+    pub(super) fn replace(&mut self, keyword: &'static Keyword, value: String) {
+        let setting = Setting { keyword, values: vec![value], origin: Origin::CommandLine };
+        self.settings.insert(keyword.slot, setting);
+    }
+
+    /// Checks the value of a keyword, and takes it if the block it stands in applies.
+    ///
+    /// # Errors
+    /// What is wrong with the value, in OpenSSH's words; nothing is taken.
+    pub(super) fn set(
+        &mut self,
+        keyword: &'static Keyword,
+        rest: &str,
+        origin: &Origin,
+        active: bool,
+    ) -> Result<(), String> {
+        let values = check(keyword, rest)?;
+        if !active {
+            return Ok(());
+        }
+        match keyword.form {
+            Form::Collected => {
+                for value in values {
+                    self.append(keyword, value, origin, false);
+                }
+            }
+            Form::SendEnv => {
+                for value in values {
+                    match value.strip_prefix('-') {
+                        Some(pattern) => self.remove(keyword.slot, pattern),
+                        None => self.append(keyword, value, origin, true),
+                    }
+                }
+            }
+            _ => {
+                self.settings.entry(keyword.slot).or_insert(Setting {
+                    keyword,
+                    values,
+                    origin: origin.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, keyword: &'static Keyword, value: String, origin: &Origin, repeat: bool) {
+        let setting = self.settings.entry(keyword.slot).or_insert_with(|| Setting {
+            keyword,
+            values: Vec::new(),
+            origin: origin.clone(),
+        });
+        if repeat || !setting.values.contains(&value) {
+            setting.values.push(value);
+        }
+    }
+
+    /// Takes away the words that a pattern matches.
+    fn remove(&mut self, slot: &str, pattern: &str) {
+        if let Some(setting) = self.settings.get_mut(slot) {
+            setting.values.retain(|value| !lex::matches(value, pattern));
+        }
+    }
+}
+
+/// Returns whether a checked yes/no word means yes.
+pub(super) fn is_yes(word: &str) -> bool {
+    word.eq_ignore_ascii_case("yes") || word.eq_ignore_ascii_case("true")
+}
+
+/// Reads the escape character: `Some(None)` is `none`, `None` is nonsense.
+pub(super) fn escape_char(word: &str) -> Option<Option<u8>> {
+    match word.as_bytes() {
+        b"none" => Some(None),
+        [c] => Some(Some(*c)),
+        [b'^', c @ 64..=127] => Some(Some(c & 31)),
+        _ => None,
+    }
+}
+
+/// Splits and checks the words of a keyword.
+fn check(keyword: &Keyword, rest: &str) -> Result<Vec<String>, String> {
+    let values = lex::arguments(rest).map_err(|_| "invalid quotes".to_owned())?;
+    match keyword.form {
+        Form::Rest => {
+            let value = rest.trim_start_matches([' ', '\t', '=']);
+            return match value.is_empty() {
+                true => Err("Missing argument.".to_owned()),
+                false => Ok(vec![value.to_owned()]),
+            };
+        }
+        Form::Anything => return Ok(values),
+        Form::Files => check_files(keyword, &values)?,
+        Form::SendEnv => {
+            if values.is_empty() || values.iter().any(|v| v.is_empty() || v.contains('=')) {
+                return Err("Invalid environment name.".to_owned());
+            }
+        }
+        Form::SetEnv => {
+            if values.is_empty() || values.iter().any(|v| !v.contains('=')) {
+                return Err("Invalid SetEnv.".to_owned());
+            }
+        }
+        form => {
+            let Some(word) = values.first().filter(|word| !word.is_empty()) else {
+                return Err("Missing argument.".to_owned());
+            };
+            check_word(form, word)?;
+            if values.len() > 1 {
+                return Err(format!("keyword {} extra arguments at end of line", keyword.name));
+            }
+        }
+    }
+    Ok(values)
+}
+
+fn check_files(keyword: &Keyword, values: &[String]) -> Result<(), String> {
+    if values.is_empty() || values.iter().any(String::is_empty) {
+        return Err(format!("keyword {} empty argument", keyword.name));
+    }
+    if values.len() > 1 && values.iter().any(|v| v.eq_ignore_ascii_case("none")) {
+        return Err(format!("keyword {} \"none\" argument must appear alone.", keyword.name));
+    }
+    Ok(())
+}
+
+/// Checks a single word.
+fn check_word(form: Form, word: &str) -> Result<(), String> {
+    let known = |choices: &[&str]| choices.iter().any(|c| c.eq_ignore_ascii_case(word));
+    match form {
+        Form::Flag if !known(&["yes", "no", "true", "false"]) => {
+            Err(format!("unsupported option \"{word}\"."))
+        }
+        Form::Choice(choices) if !known(choices) => Err(format!("unsupported option \"{word}\".")),
+        Form::Port if !word.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Err(format!("Bad port '{word}'."))
+        }
+        Form::Number if !word.parse::<i32>().is_ok_and(|number| number >= 0) => {
+            Err("integer value invalid.".to_owned())
+        }
+        Form::Time if word != "none" && lex::time(word).is_none() => {
+            Err("invalid time value.".to_owned())
+        }
+        Form::EscapeChar if escape_char(word).is_none() => Err("Bad escape character.".to_owned()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,654 @@
+//! [`resolve`]: from flags and files to [`Settings`].
+//!
+//! The order is that of OpenSSH's `main`: flags, the files once, the host name, and the files a
+//! second time if a `Match final` or CanonicalizeHostname asks for it; then the defaults, the
+//! tokens, and a word about everything that is not honoured.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::environment::Environment;
+use super::error::{ConfigError, system_text};
+use super::expand::{self, Tokens};
+use super::files::Pass;
+use super::keywords::{self, Keyword, Standing};
+use super::options::{self, Options, Origin, Setting};
+use super::settings::*;
+use super::{canonical, lex};
+use crate::cli::{CommandLine, ConfigFiles, Flag};
+
+/// Resolves the settings of the destination that a command line names.
+///
+/// Reads the user's and the system's files, or that of `-F`; runs the commands of `Match exec`;
+/// asks the name server if CanonicalizeHostname is on. Blocks while it does.
+///
+/// # Errors
+/// [`ConfigError`], to be printed to standard error before exiting with 255.
+pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Settings, ConfigError> {
+    resolve_with(line, environment, |name| (name, 0u16).to_socket_addrs().is_ok())
+}
+
+/// [`resolve`] with a name server of the caller's.
+pub(super) fn resolve_with(
+    line: &CommandLine,
+    environment: &Environment,
+    exists: impl Fn(&str) -> bool,
+) -> Result<Settings, ConfigError> {
+    let mut draft =
+        Draft { line, environment, options: Options::default(), warnings: Vec::new(), level: None };
+    draft.flags()?;
+    let mut again = draft.files(&line.host, false)?;
+    let mut host = draft.typed_host_name()?;
+    if host.parse::<IpAddr>().is_err() {
+        host = canonical::host_name(&draft.options, &host, exists)?;
+    }
+    again |= canonical::asked_for(&draft.options);
+    if again {
+        let keyword = known("hostname");
+        // The name must pass unchanged through the expansion of HostName.
+        draft.options.replace(keyword, host.replace('%', "%%"));
+        draft.files(&host, true)?;
+    }
+    draft.finish(host)
+}
+
+/// Settings in the making.
+struct Draft<'a> {
+    line: &'a CommandLine,
+    environment: &'a Environment,
+    options: Options,
+    warnings: Vec<String>,
+    /// The log level that `-v` and `-q` came to.
+    level: Option<LogLevel>,
+}
+
+impl Draft<'_> {
+    /// Applies the flags in the order given.
+    fn flags(&mut self) -> Result<(), ConfigError> {
+        let mut verbose = false;
+        for flag in &self.line.flags {
+            match flag {
+                Flag::Option(text) => self.option(text)?,
+                Flag::Identity(path) => self.identity(path.to_string_lossy().as_ref())?,
+                Flag::Family(AddressFamily::Inet6) => self.replace("addressfamily", "inet6"),
+                Flag::Family(_) => self.replace("addressfamily", "inet"),
+                Flag::Terminal => {
+                    let asked = self.options.word("requesttty").is_some_and(options::is_yes);
+                    self.replace("requesttty", if asked { "force" } else { "yes" });
+                }
+                Flag::NoTerminal => self.replace("requesttty", "no"),
+                Flag::Verbose => {
+                    let level = self.current_level();
+                    self.level = Some(match verbose {
+                        false => LogLevel::Debug1,
+                        true => louder(level),
+                    });
+                    verbose = true;
+                }
+                Flag::Quiet => self.level = Some(LogLevel::Quiet),
+                Flag::NoSession => {
+                    self.session("none", "Cannot specify -N with -s/SessionType")?;
+                }
+                Flag::Subsystem => {
+                    self.session("subsystem", "Cannot specify -s with -N/SessionType")?;
+                }
+                Flag::NullInput => self.replace("stdinnull", "yes"),
+                Flag::Compression => self.replace("compression", "yes"),
+                Flag::Replace(slot, value) => {
+                    let keyword = known(slot);
+                    // Checked as an option, then put in place.
+                    Options::default()
+                        .set(keyword, &quoted(value), &Origin::CommandLine, true)
+                        .map_err(|problem| ConfigError::BadOption {
+                            problem: format!("{} '{value}': {problem}", keyword.name),
+                        })?;
+                    self.options.replace(keyword, value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn option(&mut self, text: &str) -> Result<(), ConfigError> {
+        self.pass(&self.line.host.clone(), false).command_line_option(text)
+    }
+
+    fn replace(&mut self, slot: &str, value: &str) {
+        self.options.replace(known(slot), value.to_owned());
+    }
+
+    fn session(&mut self, kind: &str, conflict: &'static str) -> Result<(), ConfigError> {
+        match self.options.word("sessiontype") {
+            Some(other) if !other.eq_ignore_ascii_case(kind) => {
+                Err(ConfigError::Conflict(conflict))
+            }
+            _ => {
+                self.replace("sessiontype", kind);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the path of `-i`; one that is not there is passed over with a warning, as in ssh.
+    fn identity(&mut self, path: &str) -> Result<(), ConfigError> {
+        let expanded = self.environment.expand_tilde(path).unwrap_or(path.to_owned());
+        if let Err(error) = std::fs::metadata(&expanded) {
+            self.warnings
+                .push(format!("Identity file {expanded} not accessible: {}.", system_text(&error)));
+            return Ok(());
+        }
+        self.options
+            .set(known("identityfile"), &quoted(&expanded), &Origin::CommandLine, true)
+            .map_err(|problem| ConfigError::BadOption { problem })
+    }
+
+    fn current_level(&self) -> LogLevel {
+        self.level
+            .or_else(|| self.options.word("loglevel").map(log_level))
+            .unwrap_or(LogLevel::Info)
+    }
+
+    fn pass<'p>(&'p mut self, host: &'p str, is_final: bool) -> Pass<'p> {
+        Pass {
+            environment: self.environment,
+            original_host: &self.line.host,
+            host,
+            is_final,
+            wants_final: false,
+            options: &mut self.options,
+            warnings: &mut self.warnings,
+            command: "",
+        }
+    }
+
+    /// Reads the files, and returns whether they ask to be read again.
+    fn files(&mut self, host: &str, is_final: bool) -> Result<bool, ConfigError> {
+        let command = command_text(self.line);
+        let environment = self.environment;
+        let line = self.line;
+        let mut pass = self.pass(host, is_final);
+        pass.command = &command;
+        match &line.config_files {
+            ConfigFiles::None => {}
+            ConfigFiles::Only(path) => pass.read_user_file(path, false, true)?,
+            ConfigFiles::Usual => {
+                let user = environment.home.join(".ssh").join("config");
+                pass.read_user_file(&user, true, false)?;
+                pass.read_system_file(&environment.system_config)?;
+            }
+        }
+        Ok(pass.wants_final)
+    }
+
+    /// Returns the host name that HostName makes of the one typed.
+    fn typed_host_name(&self) -> Result<String, ConfigError> {
+        let typed = &self.line.host;
+        let host = match self.options.word("hostname") {
+            Some(text) => expand::host_name(text, typed)
+                .map_err(|problem| ConfigError::Expansion { keyword: "HostName", problem })?,
+            None => typed.clone(),
+        };
+        Ok(match host.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            // An address with a zone (`fe80::1%eth0`) has a case.
+            Err(_) if host.contains('%') && host.contains(':') => host,
+            Err(_) => host.to_ascii_lowercase(),
+        })
+    }
+
+    /// Fills in the defaults, expands tokens, and says what is not honoured.
+    fn finish(mut self, host_name: String) -> Result<Settings, ConfigError> {
+        self.standings()?;
+        if let Some(reason) = self.options.word("refuseconnection") {
+            return Err(ConfigError::Refused(reason.to_owned()));
+        }
+        let udp = self.udp()?;
+        let options = &self.options;
+        let user = options.word("user").unwrap_or(&self.environment.user);
+        let port = options.word("port").and_then(|port| port.parse().ok());
+        let port = port.unwrap_or(22);
+        let host_key_alias = options.word("hostkeyalias");
+        let tokens = Tokens {
+            environment: self.environment,
+            host: &host_name,
+            original_host: &self.line.host,
+            port,
+            user,
+            host_key_alias,
+        };
+        let paths = Paths { tokens: &tokens, options };
+        Ok(Settings {
+            original_host: self.line.host.clone(),
+            port,
+            user: user.to_owned(),
+            address_family: match options.word("addressfamily") {
+                Some(word) if word.eq_ignore_ascii_case("inet") => AddressFamily::Inet,
+                Some(word) if word.eq_ignore_ascii_case("inet6") => AddressFamily::Inet6,
+                _ => AddressFamily::Any,
+            },
+            bind_address: bind_address(options)?,
+            connect_timeout: duration(options, "connecttimeout"),
+            connection_attempts: number(options, "connectionattempts", 1),
+            batch_mode: options.flag("batchmode").unwrap_or(false),
+            number_of_password_prompts: number(options, "numberofpasswordprompts", 3),
+            preferred_authentications: options
+                .word("preferredauthentications")
+                .unwrap_or("publickey,keyboard-interactive,password")
+                .split(',')
+                .map(str::to_owned)
+                .collect(),
+            pubkey_authentication: options
+                .word("pubkeyauthentication")
+                .is_none_or(|word| !is_no(word)),
+            password_authentication: options.flag("passwordauthentication").unwrap_or(true),
+            kbd_interactive_authentication: options
+                .flag("kbdinteractiveauthentication")
+                .unwrap_or(true),
+            identity_files: paths.identity_files()?,
+            identities_only: options.flag("identitiesonly").unwrap_or(false),
+            identity_agent: paths.identity_agent()?,
+            user_known_hosts_files: paths.user_known_hosts_files()?,
+            global_known_hosts_files: paths.global_known_hosts_files(),
+            strict_host_key_checking: strict(options.word("stricthostkeychecking")),
+            hash_known_hosts: options.flag("hashknownhosts").unwrap_or(false),
+            host_key_alias: host_key_alias.map(str::to_owned),
+            algorithms: Algorithms {
+                kex: options.word("kexalgorithms").map(str::to_owned),
+                ciphers: options.word("ciphers").map(str::to_owned),
+                macs: options.word("macs").map(str::to_owned),
+                host_key: options.word("hostkeyalgorithms").map(str::to_owned),
+            },
+            compression: options.flag("compression").unwrap_or(false),
+            server_alive_interval: duration(options, "serveraliveinterval")
+                .filter(|interval| !interval.is_zero()),
+            server_alive_count_max: number(options, "serveralivecountmax", 3),
+            send_env: self.sent_variables(),
+            set_env: set_variables(options),
+            request_tty: request_tty(options.word("requesttty")),
+            remote_command: self.remote_command(&tokens)?,
+            session_type: match options.word("sessiontype") {
+                Some(word) if word.eq_ignore_ascii_case("none") => SessionType::None,
+                Some(word) if word.eq_ignore_ascii_case("subsystem") => SessionType::Subsystem,
+                _ => SessionType::Default,
+            },
+            stdin_null: options.flag("stdinnull").unwrap_or(false),
+            tcp_keep_alive: options.flag("tcpkeepalive").unwrap_or(true),
+            escape_char: options
+                .word("escapechar")
+                .and_then(options::escape_char)
+                .unwrap_or(Some(b'~')),
+            log_level: self.current_level(),
+            udp,
+            warnings: self.warnings,
+            host_name,
+        })
+    }
+
+    /// Refuses what must not be ignored, and warns of what is.
+    fn standings(&mut self) -> Result<(), ConfigError> {
+        let cleared = self.options.flag("clearallforwardings") == Some(true);
+        let mut settings: Vec<&Setting> = self.options.all().collect();
+        settings.sort_by_key(|setting| setting.keyword.name);
+        let mut warnings = Vec::new();
+        for setting in settings {
+            let harmless = |unless: &[&str]| {
+                let first = setting.values.first();
+                first.is_some_and(|value| unless.iter().any(|u| u.eq_ignore_ascii_case(value)))
+            };
+            let Keyword { name, standing, .. } = setting.keyword;
+            match standing {
+                Standing::Honoured | Standing::Ignored => {}
+                Standing::Warned { .. } if cleared && name.ends_with("forward") => {}
+                Standing::Warned { unless, lost } => {
+                    if !harmless(unless) {
+                        warnings.push(format!("{}: {name}: {lost}", setting.origin));
+                    }
+                }
+                Standing::Refused { unless, reason } => {
+                    if !harmless(unless) {
+                        return Err(ConfigError::not_supported(&setting.origin, name, *reason));
+                    }
+                }
+            }
+        }
+        self.warnings.append(&mut warnings);
+        Ok(())
+    }
+
+    /// Names the variables that SendEnv asks for and the process has.
+    fn sent_variables(&self) -> Vec<String> {
+        let patterns = self.options.words("sendenv");
+        let wanted = |name: &str| patterns.iter().any(|pattern| lex::matches(name, pattern));
+        let names = self.environment.variables.iter().map(|(name, _)| name);
+        names.filter(|name| wanted(name)).cloned().collect()
+    }
+
+    fn remote_command(&self, tokens: &Tokens<'_>) -> Result<Option<String>, ConfigError> {
+        let Some(command) = self.options.word("remotecommand") else {
+            return Ok(None);
+        };
+        if command.eq_ignore_ascii_case("none") {
+            return Ok(None);
+        }
+        if !self.line.command.is_empty() {
+            return Err(ConfigError::Conflict("Cannot execute command-line and remote command."));
+        }
+        tokens
+            .expand(command)
+            .map(Some)
+            .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
+    }
+
+    /// Resolves our own keywords.
+    fn udp(&mut self) -> Result<UdpSettings, ConfigError> {
+        let (mode, explicit) = self.udp_mode()?;
+        let options = &self.options;
+        let mtu = options.word("udpmtu").and_then(|mtu| mtu.parse::<u32>().ok());
+        let udp = UdpSettings {
+            mode,
+            explicit,
+            proxy_mode: match options.word("udpproxymode") {
+                None => UdpProxyMode::Udp,
+                Some(word) if word.eq_ignore_ascii_case("udp") => UdpProxyMode::Udp,
+                Some(word) if word.eq_ignore_ascii_case("tcp") => UdpProxyMode::Tcp,
+                Some(word) => {
+                    return Err(self
+                        .bad_value("udpproxymode", format!("\"{word}\" is neither udp nor tcp")));
+                }
+            },
+            mtu: match mtu {
+                None | Some(0) => None,
+                Some(mtu) => match u16::try_from(mtu) {
+                    Ok(mtu) if (1200..=1452).contains(&mtu) => Some(mtu),
+                    _ => {
+                        return Err(
+                            self.bad_value("udpmtu", format!("{mtu} is not between 1200 and 1452"))
+                        );
+                    }
+                },
+            },
+            tsshd_path: options.word("tsshdpath").unwrap_or("tsshd").to_owned(),
+            tsshd_port: match options.word("tsshdport") {
+                Some(ports) => {
+                    Some(port_ranges(ports).map_err(|p| self.bad_value("tsshdport", p))?)
+                }
+                None => None,
+            },
+            alive_timeout: self
+                .timeout("udpalivetimeout", Duration::from_secs(10 * 24 * 60 * 60))?,
+            heartbeat_timeout: self.timeout("udpheartbeattimeout", Duration::from_secs(3))?,
+            reconnect_timeout: self.timeout("udpreconnecttimeout", Duration::from_secs(15))?,
+            connect_timeout: duration(options, "connecttimeout")
+                .filter(|limit| !limit.is_zero())
+                .unwrap_or(Duration::from_secs(10)),
+            debug: self.line.debug,
+        };
+        Ok(udp)
+    }
+
+    /// Decides between plain ssh and a UDP link (CLIENT-OPTIONS §2.2), and whether the command
+    /// line asked for it.
+    fn udp_mode(&self) -> Result<(UdpMode, bool), ConfigError> {
+        let link = self.line.link;
+        let configured = self.options.get("udpmode");
+        let by_option = configured.is_some_and(|setting| setting.origin == Origin::CommandLine);
+        let explicit = link.udp || link.quic || by_option;
+        if link.tcp {
+            return Ok((UdpMode::No, false));
+        }
+        if link.quic && !by_option {
+            return Ok((UdpMode::Quic, true));
+        }
+        let Some(setting) = configured else {
+            let mode = if link.udp { UdpMode::Quic } else { UdpMode::No };
+            return Ok((mode, explicit));
+        };
+        let word = setting.values.first().map_or("", String::as_str);
+        match word.to_ascii_lowercase().as_str() {
+            "yes" | "true" | "quic" => Ok((UdpMode::Quic, explicit)),
+            "no" | "false" if link.udp && !by_option => Ok((UdpMode::Quic, true)),
+            "no" | "false" => Ok((UdpMode::No, false)),
+            "kcp" => Err(ConfigError::not_supported(
+                &setting.origin,
+                "udpmode",
+                "KCP is not in this version; use UdpMode QUIC, or --quic for this session",
+            )),
+            _ => {
+                Err(self.bad_value("udpmode", format!("\"{word}\" is none of no, yes, QUIC, KCP")))
+            }
+        }
+    }
+
+    /// Returns one of our timeouts, which cannot be zero.
+    fn timeout(&self, slot: &'static str, usual: Duration) -> Result<Duration, ConfigError> {
+        match duration(&self.options, slot) {
+            Some(Duration::ZERO) => {
+                Err(self.bad_value(slot, "the timeout must not be zero".to_owned()))
+            }
+            limit => Ok(limit.unwrap_or(usual)),
+        }
+    }
+
+    /// Says what is wrong with a value, and where it was set.
+    fn bad_value(&self, slot: &'static str, problem: String) -> ConfigError {
+        let origin = self.options.get(slot).map(|s| s.origin.to_string());
+        ConfigError::BadOption {
+            problem: format!("{}: {slot}: {problem}", origin.unwrap_or_default()),
+        }
+    }
+}
+
+/// The keywords whose values are paths.
+struct Paths<'a> {
+    tokens: &'a Tokens<'a>,
+    options: &'a Options,
+}
+
+impl Paths<'_> {
+    fn expand(&self, keyword: &'static str, path: &str) -> Result<String, ConfigError> {
+        let failed = |problem| ConfigError::Expansion { keyword, problem };
+        let path = self
+            .tokens
+            .environment
+            .expand_tilde(path)
+            .ok_or_else(|| failed(format!("no such user: {path}")))?;
+        self.tokens.expand_with_variables(&path).map_err(failed)
+    }
+
+    fn identity_files(&self) -> Result<Vec<IdentityFile>, ConfigError> {
+        let Some(setting) = self.options.get("identityfile") else {
+            let directory = self.tokens.environment.home.join(".ssh");
+            let files = DEFAULT_IDENTITIES
+                .iter()
+                .map(|name| IdentityFile { path: directory.join(name), explicit: false });
+            return Ok(files.collect());
+        };
+        let mut files = Vec::new();
+        for value in &setting.values {
+            if value.eq_ignore_ascii_case("none") {
+                continue;
+            }
+            let file =
+                IdentityFile { path: self.expand("IdentityFile", value)?.into(), explicit: true };
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    fn identity_agent(&self) -> Result<IdentityAgent, ConfigError> {
+        let Some(word) = self.options.word("identityagent") else {
+            return Ok(IdentityAgent::Environment);
+        };
+        if word.eq_ignore_ascii_case("none") {
+            return Ok(IdentityAgent::None);
+        }
+        if word == "SSH_AUTH_SOCK" {
+            return Ok(IdentityAgent::Environment);
+        }
+        // The older way to name a variable, `$NAME`; an unset one means no agent.
+        if let Some(name) = word.strip_prefix('$').filter(|name| !name.starts_with('{')) {
+            return Ok(match self.tokens.environment.variable(name) {
+                Some(path) => IdentityAgent::Path(path.into()),
+                None => IdentityAgent::None,
+            });
+        }
+        let path = self.expand("IdentityAgent", word)?;
+        Ok(IdentityAgent::Path(path.into()))
+    }
+
+    fn user_known_hosts_files(&self) -> Result<Vec<PathBuf>, ConfigError> {
+        let usual = ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"].map(str::to_owned);
+        let files = match self.options.words("userknownhostsfile") {
+            [] => &usual[..],
+            [none] if none.eq_ignore_ascii_case("none") => &[],
+            files => files,
+        };
+        let expanded = files.iter().map(|path| Ok(self.expand("UserKnownHostsFile", path)?.into()));
+        expanded.collect()
+    }
+
+    fn global_known_hosts_files(&self) -> Vec<PathBuf> {
+        match self.options.words("globalknownhostsfile") {
+            [] => {
+                let directory = self.tokens.environment.system_config.parent();
+                let directory = directory.map(PathBuf::from).unwrap_or_default();
+                vec![directory.join("ssh_known_hosts"), directory.join("ssh_known_hosts2")]
+            }
+            [none] if none.eq_ignore_ascii_case("none") => Vec::new(),
+            files => files.iter().map(PathBuf::from).collect(),
+        }
+    }
+}
+
+/// The identity files of OpenSSH 9.2, in its order, but for DSA and XMSS, which are not supported.
+const DEFAULT_IDENTITIES: [&str; 5] =
+    ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
+
+/// Looks up a keyword that is certainly in the table.
+fn known(name: &str) -> &'static Keyword {
+    keywords::find(name).expect("the name is one of the table's")
+}
+
+/// Quotes a value so that splitting gives it back unchanged.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The command as one string, for `Match command`.
+fn command_text(line: &CommandLine) -> String {
+    let words: Vec<_> = line.command.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+fn is_no(word: &str) -> bool {
+    word.eq_ignore_ascii_case("no") || word.eq_ignore_ascii_case("false")
+}
+
+fn duration(options: &Options, slot: &str) -> Option<Duration> {
+    options.word(slot).and_then(lex::time)
+}
+
+fn number(options: &Options, slot: &str, usual: u32) -> u32 {
+    let number = options.word(slot).and_then(|number| number.parse().ok());
+    number.unwrap_or(usual)
+}
+
+fn bind_address(options: &Options) -> Result<Option<IpAddr>, ConfigError> {
+    let Some(setting) = options.get("bindaddress") else {
+        return Ok(None);
+    };
+    let word = setting.values.first().map_or("", String::as_str);
+    match word.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(ConfigError::not_supported(
+            &setting.origin,
+            "bindaddress",
+            format!("\"{word}\" is not an address, and names are not looked up in this version"),
+        )),
+    }
+}
+
+fn strict(word: Option<&str>) -> StrictHostKeyChecking {
+    match word.map(str::to_ascii_lowercase).as_deref() {
+        Some("yes" | "true") => StrictHostKeyChecking::Yes,
+        Some("no" | "false" | "off") => StrictHostKeyChecking::Off,
+        Some("accept-new") => StrictHostKeyChecking::AcceptNew,
+        _ => StrictHostKeyChecking::Ask,
+    }
+}
+
+fn request_tty(word: Option<&str>) -> RequestTty {
+    match word.map(str::to_ascii_lowercase).as_deref() {
+        Some("yes" | "true") => RequestTty::Yes,
+        Some("no" | "false") => RequestTty::No,
+        Some("force") => RequestTty::Force,
+        _ => RequestTty::Auto,
+    }
+}
+
+fn log_level(word: &str) -> LogLevel {
+    match word.to_ascii_lowercase().as_str() {
+        "quiet" => LogLevel::Quiet,
+        "fatal" => LogLevel::Fatal,
+        "error" => LogLevel::Error,
+        "verbose" => LogLevel::Verbose,
+        "debug" | "debug1" => LogLevel::Debug1,
+        "debug2" => LogLevel::Debug2,
+        "debug3" => LogLevel::Debug3,
+        _ => LogLevel::Info,
+    }
+}
+
+/// The level that one more `-v` gives.
+fn louder(level: LogLevel) -> LogLevel {
+    match level {
+        LogLevel::Quiet => LogLevel::Fatal,
+        LogLevel::Fatal => LogLevel::Error,
+        LogLevel::Error => LogLevel::Info,
+        LogLevel::Info => LogLevel::Verbose,
+        LogLevel::Verbose => LogLevel::Debug1,
+        LogLevel::Debug1 => LogLevel::Debug2,
+        LogLevel::Debug2 | LogLevel::Debug3 => LogLevel::Debug3,
+    }
+}
+
+/// Splits the words of SetEnv; of several values for a name the first counts.
+fn set_variables(options: &Options) -> Vec<(String, String)> {
+    let mut seen = BTreeSet::new();
+    let pairs = options.words("setenv").iter();
+    pairs
+        .filter_map(|word| word.split_once('='))
+        .filter(|(name, _)| seen.insert(name.to_string()))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Brings a list of ports into the form `A-B,C` that servers of any version read alike.
+///
+/// # Errors
+/// The part that is not a port or a range.
+fn port_ranges(text: &str) -> Result<String, String> {
+    let port = |word: &str| word.trim().parse::<u16>().ok().filter(|&port| port > 0);
+    let text = text.trim().trim_matches('"');
+    let joined = text.replace(" - ", "-");
+    let mut ranges = Vec::new();
+    for word in joined.split([',', ' ', '\t']).filter(|word| !word.is_empty()) {
+        let range = match word.split_once('-') {
+            Some((low, high)) => port(low).zip(port(high)).filter(|(low, high)| low <= high),
+            None => port(word).map(|port| (port, port)),
+        };
+        ranges.push(match range {
+            Some((low, high)) if low == high => low.to_string(),
+            Some((low, high)) => format!("{low}-{high}"),
+            None => return Err(format!("\"{word}\" is neither a port nor a range of ports")),
+        });
+    }
+    match ranges.is_empty() {
+        true => Err("no port is named".to_owned()),
+        false => Ok(ranges.join(",")),
+    }
+}
