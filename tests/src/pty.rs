@@ -20,12 +20,14 @@ use crate::transcript::{self, Transcript};
 /// notion of equality.
 pub type Modes = String;
 
+type Adjust = Box<dyn FnOnce(&mut Termios)>;
+
 /// A client about to be started in a terminal.
 pub struct PtyBuilder {
     command: Command,
     rows: u16,
     cols: u16,
-    adjust: Option<Box<dyn FnOnce(&mut Termios)>>,
+    adjust: Option<Adjust>,
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
 }

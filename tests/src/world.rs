@@ -198,6 +198,34 @@ impl World {
         relay
     }
 
+    /// Lets the script that stands in for tsshd keep a copy of what it prints; returns the file.
+    pub fn capture_server_info(&self) -> PathBuf {
+        let copy = self.path("server_info");
+        let body = format!("'{}' \"$@\" | tee '{}'\n", tsshd().display(), copy.display());
+        self.script("tsshd", &body);
+        copy
+    }
+
+    /// Lets tsshd find this world's sshd_config where the system's is.
+    ///
+    /// Needs a mount namespace of its own, and so privileges; returns `false`,
+    /// after saying so, where they are missing.
+    pub fn show_tsshd_this_sshd_config(&self) -> bool {
+        let config = self.path("sshd_config");
+        let mount = "mount --bind \"$0\" /etc/ssh/sshd_config";
+        let trial = ["-m", "sh", "-c", mount].map(OsStr::new).into_iter();
+        let trial = trial.chain([config.as_os_str()]);
+        let possible = Command::new("unshare").args(trial).stderr(Stdio::null()).status();
+        if !possible.is_ok_and(|status| status.success()) {
+            say_unprivileged();
+            return false;
+        }
+        let (config, tsshd) = (config.display(), tsshd());
+        let inner = format!("{mount} && exec {} \"$@\"", tsshd.display());
+        self.script("tsshd", &format!("exec unshare -m sh -c '{inner}' '{config}' \"$@\"\n"));
+        true
+    }
+
     /// Puts a relay between the client and sshd.
     pub fn relay_login(&self) -> Relay {
         let told = self.write("sshd.port", self.port.to_string());
@@ -392,6 +420,11 @@ impl World {
         eprintln!("mode: {:?}; processes: {:#?}", self.mode, self.processes());
         eprintln!("sshd said:\n{}", transcript::tail(self.sshd_log().as_bytes()));
     }
+}
+
+#[expect(clippy::print_stderr, reason = "the reason for a skip belongs in the test's output")]
+fn say_unprivileged() {
+    eprintln!("skipped: showing tsshd another sshd_config needs the right to mount");
 }
 
 const SERVER_MARK: &str = "E2E_SERVER";

@@ -3,5 +3,20 @@
 //! Every test runs in every mode it makes sense in, OpenSSH's own client among
 //! them: that one checks the fixture, and the expectation.
 
+mod auth;
+mod bulk;
+mod bytes;
+mod ends;
+mod env;
+mod escapes;
 mod exec;
+mod hostkey;
+mod leftovers;
+mod missing;
+mod outage;
+mod prompt_time;
+mod quoting;
+mod roam;
+mod sftp;
 mod shell;
+mod tty;

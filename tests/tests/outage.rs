@@ -1,0 +1,121 @@
+//! An outage in the middle of a transfer: not a byte is lost (DESIGN D7).
+//!
+//! The outage lasts 15 s with 256 MiB to carry, or 60 s with 1 GiB when
+//! `E2E_FULL=1`; either is far beyond every timeout that looks for a new path.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::{HOST, Mode, Pattern, Relay, Stdin, World, in_modes, wait_until};
+
+in_modes!(link, an_outage_during_an_upload_costs_nothing_but_time);
+fn an_outage_during_an_upload_costs_nothing_but_time(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let pattern = Pattern::new(10, size());
+    let target = world.path("target");
+    let run = world.ssh([] as [&str; 0]).stdin(Stdin::Pattern(pattern.clone()));
+    let run = run.command([format!("cat > {}", target.display())]).start();
+    outage_in_the_middle(&relay, &target);
+    wait_until_whole(&target);
+    run.wait().assert_prints("");
+    pattern.assert_equals("upload", File::open(target).expect("the target"));
+}
+
+in_modes!(link, an_outage_during_a_download_costs_nothing_but_time);
+fn an_outage_during_a_download_costs_nothing_but_time(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let pattern = Pattern::new(11, size());
+    let source = source(&world, &pattern);
+    let target = world.path("target");
+    let run = world.ssh([] as [&str; 0]).stdout(target.clone());
+    let run = run.command([format!("cat {source}")]).start();
+    outage_in_the_middle(&relay, &target);
+    wait_until_whole(&target);
+    run.wait().assert_prints("");
+    pattern.assert_equals("download", File::open(target).expect("the target"));
+}
+
+in_modes!(link, an_outage_during_an_sftp_transfer_costs_nothing_but_time);
+fn an_outage_during_an_sftp_transfer_costs_nothing_but_time(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let pattern = Pattern::new(12, size());
+    let source = source(&world, &pattern);
+    let target = world.path("target");
+    let batch = world.write("batch", format!("put {source} {}\n", target.display()));
+    let client = world.client_script();
+    let words = ["-S".as_ref(), client.as_os_str(), "-b".as_ref(), batch.as_os_str()];
+    let run = world.program("sftp").command(words).command([HOST]).start();
+    outage_in_the_middle(&relay, &target);
+    wait_until_whole(&target);
+    run.wait().assert_status(0);
+    pattern.assert_equals("sftp", File::open(target).expect("the target"));
+}
+
+in_modes!(link, a_shell_comes_back_after_an_outage);
+fn a_shell_comes_back_after_an_outage(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let mut shell = world.pty([] as [&str; 0]).start();
+    shell.sync();
+    let go = world.path("go");
+    shell.line(&format!("while [ ! -e {} ]; do sleep 0.1; done; seq 5000", go.display()));
+    relay.cut();
+    // Printed into the outage.
+    world.write("go", "");
+    std::thread::sleep(outage());
+    relay.mend();
+    let mut expected: String = (1..=5000).map(|n| format!("{n}\r\n")).collect();
+    expected.insert(0, '\n');
+    shell.expect(&expected);
+    shell.sync();
+    shell.line("exit 2");
+    shell.assert_ends(2);
+}
+
+/// Cuts the path once a good part has arrived, and mends it after the outage.
+///
+/// # Panics
+/// When the outage did not stop the transfer: then it was not in its middle.
+fn outage_in_the_middle(relay: &Relay, target: &Path) {
+    wait_until("a tenth has arrived", || arrived(target) > size() / 10);
+    relay.cut();
+    std::thread::sleep(outage());
+    assert!(arrived(target) < size() * 9 / 10, "the transfer was not stopped by the outage");
+    relay.mend();
+}
+
+/// Waits for a transfer that may take longer than any single deadline, as long as it moves.
+fn wait_until_whole(target: &Path) {
+    let mut last = arrived(target);
+    while last < size() {
+        wait_until("the transfer goes on", || arrived(target) > last);
+        last = arrived(target);
+    }
+}
+
+fn arrived(target: &Path) -> u64 {
+    std::fs::metadata(target).map_or(0, |metadata| metadata.len())
+}
+
+fn source(world: &World, pattern: &Pattern) -> String {
+    let source = world.path("source");
+    let mut file = File::create(&source).expect("a file of the world");
+    std::io::copy(&mut pattern.clone(), &mut file).expect("room for the file");
+    source.display().to_string()
+}
+
+fn is_full() -> bool {
+    std::env::var_os("E2E_FULL").is_some_and(|value| value == "1")
+}
+
+fn size() -> u64 {
+    if is_full() { 1 << 30 } else { 256 << 20 }
+}
+
+fn outage() -> Duration {
+    Duration::from_secs(if is_full() { 60 } else { 15 })
+}
