@@ -27,10 +27,10 @@ pub(super) fn evaluate(pass: &mut Pass<'_>, criteria: &str) -> Result<bool, Stri
         };
         if name == "all" {
             let next = lex::delimited(&mut rest).unwrap_or_default();
-            if seen > 0 || !(next.is_empty() || next.starts_with('#')) {
+            if seen > 1 || !(next.is_empty() || next.starts_with('#')) {
                 return Err(format!("'{written}' cannot be combined with other Match attributes"));
             }
-            return Ok(!negated);
+            return Ok(holds && !negated);
         }
         seen += 1;
         if name == "final" || name == "canonical" {

@@ -135,7 +135,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("canonicalizemaxdots", Form::Number),
     honoured("ciphers", Form::Word),
     honoured("clearallforwardings", Form::Flag),
-    honoured("compression", Form::Flag),
+    honoured("compression", Form::Choice(&["yes", "no"])),
     honoured("connectionattempts", Form::Number),
     honoured("connecttimeout", Form::Time),
     honoured("escapechar", Form::EscapeChar),

@@ -21,7 +21,7 @@ mod keywords;
 mod lex;
 mod options;
 mod resolve;
-mod settings;
+pub mod settings;
 
 pub use environment::Environment;
 pub use error::{BadLine, ConfigError};

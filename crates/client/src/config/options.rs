@@ -110,6 +110,8 @@ impl Options {
                     }
                 }
             }
+            // In OpenSSH `none` leaves a time unset, so that a later line still counts.
+            Form::Time if values.first().is_some_and(|word| word == "none") => {}
             _ => {
                 self.settings.entry(keyword.slot).or_insert(Setting {
                     keyword,

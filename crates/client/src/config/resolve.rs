@@ -90,6 +90,7 @@ impl Draft<'_> {
                 Flag::Quiet => self.level = Some(LogLevel::Quiet),
                 Flag::NoSession => {
                     self.session("none", "Cannot specify -N with -s/SessionType")?;
+                    self.replace("requesttty", "no");
                 }
                 Flag::Subsystem => {
                     self.session("subsystem", "Cannot specify -s with -N/SessionType")?;
@@ -592,7 +593,7 @@ fn request_tty(word: Option<&str>) -> RequestTty {
 
 fn log_level(word: &str) -> LogLevel {
     match word.to_ascii_lowercase().as_str() {
-        "quiet" => LogLevel::Quiet,
+        "silent" | "quiet" => LogLevel::Quiet,
         "fatal" => LogLevel::Fatal,
         "error" => LogLevel::Error,
         "verbose" => LogLevel::Verbose,
