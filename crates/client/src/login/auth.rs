@@ -1,0 +1,377 @@
+//! Authentication: proving to the server who we are.
+//!
+//! What OpenSSH does in sshconnect2.c (9.2), with one round trip less: it asks
+//! for method `none` first to learn what the server offers; we offer a key at
+//! once where there is one, and learn the list from the first refusal. `none`
+//! is asked where there is no key to begin with, and as the last resort (some
+//! servers let everybody in).
+
+use russh::MethodSet;
+use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse, Prompt};
+use russh::keys::{Algorithm, HashAlg};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::agent::Agent;
+use super::handler::{Connection, Event, Shared};
+use super::identity::{self, Candidate, LoadError, Loader, Public, Source};
+use super::methods::{Method, Plan};
+use super::signer::{SignError, Signer};
+use super::ui::{Echo, PromptError, Ui, printable};
+use super::{DISCONNECT_GRACE, LoginError};
+use crate::config::settings::Settings;
+
+/// One authentication, from the first request to success or the last refusal.
+pub(super) struct Authentication<'a> {
+    settings: &'a Settings,
+    ui: &'a dyn Ui,
+    events: &'a mut mpsc::UnboundedReceiver<Event>,
+    shared: &'a Shared,
+    plan: Plan,
+    passwords_sent: u32,
+    dialogues: u32,
+}
+
+/// What one request came to.
+enum Outcome {
+    Success,
+    /// The server refused, or wants more besides.
+    Refused {
+        offered: MethodSet,
+    },
+    /// The method has nothing left to try; the server was not asked.
+    Exhausted,
+}
+
+/// The keys of the publickey method, in order, the next one first.
+struct Keys {
+    left: std::vec::IntoIter<Candidate>,
+    agent: Option<Agent>,
+    rsa_hash: Option<Option<HashAlg>>,
+}
+
+impl<'a> Authentication<'a> {
+    /// `secrets`: whether passwords may be sent to this host.
+    pub(super) fn new(
+        settings: &'a Settings,
+        ui: &'a dyn Ui,
+        events: &'a mut mpsc::UnboundedReceiver<Event>,
+        shared: &'a Shared,
+        secrets: bool,
+    ) -> Self {
+        Self {
+            settings,
+            ui,
+            events,
+            shared,
+            plan: Plan::new(settings, secrets),
+            passwords_sent: 0,
+            dialogues: 0,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut handle: Handle<Connection>,
+    ) -> Result<Handle<Connection>, LoginError> {
+        let mut keys = self.keys(&handle).await;
+        let mut offered: Option<MethodSet> = None;
+        let mut none_asked = false;
+        loop {
+            let method = match &offered {
+                None => self.plan.first().filter(|&first| {
+                    first == Method::PublicKey && !keys.left.as_slice().is_empty()
+                }),
+                Some(offered) => self.plan.next(offered),
+            };
+            let outcome = match method {
+                Some(Method::PublicKey) => self.offer_key(&mut handle, &mut keys).await?,
+                Some(Method::KeyboardInteractive) => self.answer_questions(&mut handle).await?,
+                Some(Method::Password) => self.send_password(&mut handle).await?,
+                None if !none_asked => {
+                    none_asked = true;
+                    self.ask_none(&mut handle).await?
+                }
+                None => return Err(self.denied(offered.as_ref())),
+            };
+            match (outcome, method) {
+                (Outcome::Success, _) => return Ok(handle),
+                (Outcome::Refused { offered: now }, _) => offered = Some(now),
+                (Outcome::Exhausted, Some(method)) => self.plan.exhaust(method),
+                (Outcome::Exhausted, None) => return Err(self.denied(offered.as_ref())),
+            }
+        }
+    }
+
+    async fn keys(&self, handle: &Handle<Connection>) -> Keys {
+        if !self.settings.pubkey_authentication {
+            return Keys { left: Vec::new().into_iter(), agent: None, rsa_hash: None };
+        }
+        let files = identity::read_files(&self.settings.identity_files, self.ui);
+        let (agent, held) = Agent::connect(self.settings, handle.agent_session_binding())
+            .await
+            .map_or((None, Vec::new()), |(agent, held)| (Some(agent), held));
+        let ordered = identity::order(files, held, self.settings.identities_only);
+        Keys { left: ordered.into_iter(), agent, rsa_hash: None }
+    }
+
+    async fn ask_none(&mut self, handle: &mut Handle<Connection>) -> Result<Outcome, LoginError> {
+        let result = self.listen(handle.authenticate_none(&self.settings.user)).await;
+        self.outcome(handle, result).await
+    }
+
+    /// Offers the next key; the server is asked before anything is signed.
+    async fn offer_key(
+        &mut self,
+        handle: &mut Handle<Connection>,
+        keys: &mut Keys,
+    ) -> Result<Outcome, LoginError> {
+        while let Some(candidate) = keys.left.next() {
+            let settings = self.settings;
+            let ui = self.ui;
+            let mut signer = match (&candidate.source, &mut keys.agent) {
+                (Source::Agent, Some(agent)) => Signer::Agent(agent),
+                (Source::File(path), _) => {
+                    Signer::File(Loader::new(settings, path, candidate.public.key_data(), ui))
+                }
+                _ => continue,
+            };
+            let mut public = candidate.public.clone();
+            if public == Public::Unknown
+                && let Signer::File(loader) = &signer
+            {
+                match self.listen(loader.load()).await {
+                    Ok(key) => {
+                        public = Public::Key(key.public_key().clone());
+                        signer = Signer::Loaded(key);
+                    }
+                    Err(LoadError::Interrupted) => return Err(LoginError::Interrupted),
+                    Err(LoadError::Unusable) => continue,
+                }
+            }
+            let is_rsa = public
+                .key_data()
+                .is_some_and(|key| matches!(key.algorithm(), Algorithm::Rsa { .. }));
+            let hash = if is_rsa {
+                match rsa_hash(handle, &mut keys.rsa_hash).await {
+                    Some(hash) => Some(hash),
+                    None => continue,
+                }
+            } else {
+                None
+            };
+            let user = &settings.user;
+            let result = match public {
+                Public::Key(key) => {
+                    self.listen(handle.authenticate_publickey_with(user, key, hash, &mut signer))
+                        .await
+                }
+                Public::Certificate(certificate) => {
+                    self.listen(handle.authenticate_certificate_with(
+                        user,
+                        *certificate,
+                        hash,
+                        &mut signer,
+                    ))
+                    .await
+                }
+                Public::Unknown => continue,
+            };
+            match result {
+                Ok(result) => return self.outcome(handle, Ok(result)).await,
+                Err(SignError::Load(LoadError::Interrupted)) => {
+                    return Err(LoginError::Interrupted);
+                }
+                Err(SignError::Connection(_)) => return Err(self.ended().await),
+                // A sick key does not end the login.
+                Err(error) => tracing::debug!(%error, "key not usable"),
+            }
+        }
+        Ok(Outcome::Exhausted)
+    }
+
+    async fn send_password(
+        &mut self,
+        handle: &mut Handle<Connection>,
+    ) -> Result<Outcome, LoginError> {
+        if self.passwords_sent >= self.settings.number_of_password_prompts {
+            return Ok(Outcome::Exhausted);
+        }
+        if self.passwords_sent > 0 {
+            self.ui.warn("Permission denied, please try again.");
+        }
+        self.passwords_sent += 1;
+        let host = self.settings.host_key_alias.as_ref().unwrap_or(&self.settings.host_name);
+        let prompt = format!("{}@{host}'s password: ", self.settings.user);
+        let Some(password) = self.ask(&prompt, Echo::Off).await? else {
+            return Ok(Outcome::Exhausted);
+        };
+        let request = handle.authenticate_password(&self.settings.user, password.as_str());
+        let result = self.listen(request).await;
+        self.outcome(handle, result).await
+    }
+
+    /// Keyboard-interactive: the server asks, round after round (RFC 4256).
+    async fn answer_questions(
+        &mut self,
+        handle: &mut Handle<Connection>,
+    ) -> Result<Outcome, LoginError> {
+        if self.dialogues >= self.settings.number_of_password_prompts {
+            return Ok(Outcome::Exhausted);
+        }
+        self.dialogues += 1;
+        let start =
+            handle.authenticate_keyboard_interactive_start(&self.settings.user, None::<String>);
+        let mut reply = self.listen(start).await;
+        let mut asked = false;
+        loop {
+            let (name, instructions, prompts) = match reply {
+                Ok(KeyboardInteractiveAuthResponse::Success) => return Ok(Outcome::Success),
+                Ok(KeyboardInteractiveAuthResponse::Failure {
+                    remaining_methods,
+                    partial_success,
+                }) => {
+                    if !asked {
+                        // It would refuse without a question again.
+                        self.plan.exhaust(Method::KeyboardInteractive);
+                    }
+                    let result = Ok(AuthResult::Failure { remaining_methods, partial_success });
+                    return self.outcome(handle, result).await;
+                }
+                Ok(KeyboardInteractiveAuthResponse::InfoRequest {
+                    name,
+                    instructions,
+                    prompts,
+                }) => (name, instructions, prompts),
+                Err(_) => return Err(self.ended().await),
+            };
+            asked |= !prompts.is_empty();
+            let Some(answers) = self.answers(&name, &instructions, &prompts).await? else {
+                return Ok(Outcome::Exhausted);
+            };
+            let answers = answers.iter().map(|answer| answer.as_str().into()).collect();
+            let respond = handle.authenticate_keyboard_interactive_respond(answers);
+            reply = self.listen(respond).await;
+        }
+    }
+
+    async fn answers(
+        &mut self,
+        name: &str,
+        instructions: &str,
+        prompts: &[Prompt],
+    ) -> Result<Option<Vec<Zeroizing<String>>>, LoginError> {
+        for text in [name, instructions] {
+            if !text.is_empty() {
+                self.ui.tell(&printable(text));
+            }
+        }
+        let mut answers = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            // The server chooses the words, so the line says whose they are.
+            let text = format!(
+                "({}@{}) {}",
+                self.settings.user,
+                self.settings.host_name,
+                printable(&prompt.prompt)
+            );
+            let echo = if prompt.echo { Echo::On } else { Echo::Off };
+            match self.ask(&text, echo).await? {
+                Some(answer) => answers.push(answer),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(answers))
+    }
+
+    /// Asks a person; `None` if there is nobody to ask.
+    async fn ask(
+        &mut self,
+        prompt: &str,
+        echo: Echo,
+    ) -> Result<Option<Zeroizing<String>>, LoginError> {
+        let ui = self.ui;
+        match self.listen(ui.ask(prompt, echo)).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(PromptError::Interrupted) => Err(LoginError::Interrupted),
+            Err(error) => {
+                tracing::debug!(%error, "no answer");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn outcome(
+        &self,
+        handle: &Handle<Connection>,
+        result: Result<AuthResult, russh::Error>,
+    ) -> Result<Outcome, LoginError> {
+        match result {
+            Ok(AuthResult::Success) => Ok(Outcome::Success),
+            Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
+                // russh says "no methods left" both for a server that offers
+                // nothing and for a connection that is gone.
+                if remaining_methods.is_empty() {
+                    return Err(self.ended().await);
+                }
+                if partial_success {
+                    tracing::debug!("authenticated with partial success");
+                }
+                Ok(Outcome::Refused { offered: remaining_methods })
+            }
+            Err(_) if handle.is_closed() => Err(self.ended().await),
+            Err(error) => Err(LoginError::Lost { reason: printable(&error.to_string()) }),
+        }
+    }
+
+    /// Says why the connection ended.
+    async fn ended(&self) -> LoginError {
+        match tokio::time::timeout(DISCONNECT_GRACE, self.shared.ended()).await {
+            Ok(end) => self.shared.auth_error(end),
+            Err(_) => self.denied(None),
+        }
+    }
+
+    fn denied(&self, offered: Option<&MethodSet>) -> LoginError {
+        let names: Vec<&str> =
+            offered.map(|offered| offered.iter().map(<&str>::from).collect()).unwrap_or_default();
+        LoginError::Denied {
+            user: self.settings.user.clone(),
+            host: self.settings.host_name.clone(),
+            methods: names.join(","),
+        }
+    }
+
+    /// Runs `request` while showing banners as they come.
+    async fn listen<T>(&mut self, request: impl Future<Output = T>) -> T {
+        tokio::pin!(request);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => match event {
+                    Event::Banner(text) => self.ui.banner(&text),
+                    // A second host key can only come in a second key
+                    // exchange, which russh checks against the first.
+                    Event::HostKey { .. } => {}
+                },
+                result = &mut request => return result,
+            }
+        }
+    }
+}
+
+/// The hash to sign with RSA keys, asked of the server's `server-sig-algs` once.
+/// `None`: the server knows SHA-1 only, which is not safe to use.
+async fn rsa_hash(
+    handle: &Handle<Connection>,
+    known: &mut Option<Option<HashAlg>>,
+) -> Option<HashAlg> {
+    if known.is_none() {
+        *known = Some(match handle.best_supported_rsa_hash().await {
+            Ok(Some(hash)) => hash,
+            // Nothing announced: what every current server takes.
+            Ok(None) | Err(_) => Some(HashAlg::Sha512),
+        });
+    }
+    known.flatten()
+}

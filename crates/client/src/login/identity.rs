@@ -1,0 +1,315 @@
+//! Our keys: which there are, in which order they are offered, how they are read.
+//!
+//! Order, as OpenSSH's `pubkey_prepare` (9.2, sshconnect2.c) has it: keys of
+//! the agent that the configuration names, in the agent's order; the agent's
+//! other keys, unless IdentitiesOnly; what is left of the files, each followed
+//! by its certificate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use russh::keys::agent::AgentIdentity;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{Certificate, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
+
+use super::dial::system_words;
+use super::ui::{Echo, PromptError, Ui};
+use crate::config::settings::{IdentityFile, Settings};
+
+/// A key that may be offered.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) public: Public,
+    pub(super) source: Source,
+}
+
+/// What is known of a key without its private half.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Public {
+    Key(PublicKey),
+    Certificate(Box<Certificate>),
+    /// An old encrypted file without its `.pub`: known only once decrypted.
+    Unknown,
+}
+
+/// Where the private half is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Agent,
+    File(PathBuf),
+    /// Only the public half is on disk; of use if the agent has the rest.
+    Nowhere,
+}
+
+impl Public {
+    /// Certificates differ from the key they certify.
+    fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(a), Self::Key(b)) => a.key_data() == b.key_data(),
+            (Self::Certificate(a), Self::Certificate(b)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// The key itself, certified or not.
+    pub(super) fn key_data(&self) -> Option<&KeyData> {
+        match self {
+            Self::Key(key) => Some(key.key_data()),
+            Self::Certificate(certificate) => Some(certificate.public_key()),
+            Self::Unknown => None,
+        }
+    }
+}
+
+impl From<AgentIdentity> for Public {
+    fn from(identity: AgentIdentity) -> Self {
+        match identity {
+            AgentIdentity::PublicKey { key, .. } => Self::Key(key),
+            AgentIdentity::Certificate { certificate, .. } => {
+                Self::Certificate(Box::new(certificate))
+            }
+        }
+    }
+}
+
+/// Reads what the identity files say without a passphrase.
+pub(super) fn read_files(files: &[IdentityFile], ui: &dyn Ui) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    for file in files {
+        match read_public(&file.path) {
+            Ok((public, source)) => candidates.push(Candidate { public, source }),
+            Err(error) if file.explicit => {
+                // Told, not failed: another key may do.
+                if error.kind() == io::ErrorKind::NotFound {
+                    ui.tell(&format!(
+                        "no such identity: {}: {}",
+                        file.path.display(),
+                        system_words(&error)
+                    ));
+                } else {
+                    ui.warn(&format!(
+                        "Load key \"{}\": {}",
+                        file.path.display(),
+                        system_words(&error)
+                    ));
+                }
+                continue;
+            }
+            Err(_) => continue,
+        }
+        if let Some(certificate) = read_certificate(&file.path) {
+            candidates.push(Candidate {
+                public: Public::Certificate(Box::new(certificate)),
+                source: Source::File(file.path.clone()),
+            });
+        }
+    }
+    candidates
+}
+
+/// Puts the keys in the order they are offered in.
+pub(super) fn order(
+    mut files: Vec<Candidate>,
+    agent: Vec<AgentIdentity>,
+    identities_only: bool,
+) -> Vec<Candidate> {
+    let mut named = Vec::new();
+    let mut others = Vec::new();
+    for identity in agent {
+        let public = Public::from(identity);
+        let place = files.iter().position(|file| file.public.same_as(&public));
+        if let Some(place) = place {
+            files.remove(place);
+            named.push(Candidate { public, source: Source::Agent });
+        } else if !identities_only {
+            others.push(Candidate { public, source: Source::Agent });
+        }
+    }
+    named.append(&mut others);
+    named.extend(files.into_iter().filter(|candidate| candidate.source != Source::Nowhere));
+    named
+}
+
+fn read_public(path: &Path) -> io::Result<(Public, Source)> {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        // A public half alone names a key of the agent.
+        Err(error) => {
+            return match read_text(&beside(path, ".pub")) {
+                Ok(text) => public_line(&text).map(|public| (public, Source::Nowhere)).ok_or(error),
+                Err(_) => Err(error),
+            };
+        }
+    };
+    if let Some(public) = public_line(&text) {
+        return Ok((public, Source::Nowhere));
+    }
+    let source = Source::File(path.to_path_buf());
+    let public = match parse_private(&text, None) {
+        Ok(Parsed::Plain(key)) => Public::Key(key.public_key().clone()),
+        Ok(Parsed::Encrypted(Some(public))) => Public::Key(public),
+        Ok(Parsed::Encrypted(None)) => read_text(&beside(path, ".pub"))
+            .ok()
+            .and_then(|text| public_line(&text))
+            .unwrap_or(Public::Unknown),
+        Err(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "invalid format")),
+    };
+    Ok((public, source))
+}
+
+fn read_certificate(path: &Path) -> Option<Certificate> {
+    let text = read_text(&beside(path, "-cert.pub")).ok()?;
+    let certificate = Certificate::from_openssh(text.trim()).ok()?;
+    certificate.cert_type().is_user().then_some(certificate)
+}
+
+/// Private keys pass through here, so the text is wiped when dropped.
+fn read_text(path: &Path) -> io::Result<Zeroizing<String>> {
+    use std::io::Read as _;
+
+    // Nothing that is a key is longer; a device or a log named by mistake is.
+    const MAX_LEN: u64 = 1024 * 1024;
+    let mut text = Zeroizing::new(String::with_capacity(16 * 1024));
+    std::fs::File::open(path)?.take(MAX_LEN).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn public_line(text: &str) -> Option<Public> {
+    let line = text.lines().next()?.trim();
+    if line.split_whitespace().next()?.ends_with("-cert-v01@openssh.com") {
+        let certificate = Certificate::from_openssh(line).ok()?;
+        return Some(Public::Certificate(Box::new(certificate)));
+    }
+    PublicKey::from_openssh(line).ok().map(Public::Key)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+enum Parsed {
+    Plain(PrivateKey),
+    Encrypted(Option<PublicKey>),
+}
+
+fn parse_private(text: &str, passphrase: Option<&str>) -> Result<Parsed, russh::keys::Error> {
+    if text.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
+        let key = PrivateKey::from_openssh(text)?;
+        return match passphrase {
+            _ if !key.is_encrypted() => Ok(Parsed::Plain(key)),
+            None => Ok(Parsed::Encrypted(Some(key.public_key().clone()))),
+            Some(passphrase) => Ok(Parsed::Plain(key.decrypt(passphrase)?)),
+        };
+    }
+    match russh::keys::decode_secret_key(text, passphrase) {
+        Ok(key) => Ok(Parsed::Plain(key)),
+        Err(russh::keys::Error::KeyIsEncrypted) => Ok(Parsed::Encrypted(None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads one private key, asking for its passphrase if need be.
+pub(super) struct Loader<'a> {
+    path: &'a Path,
+    ui: &'a dyn Ui,
+    /// How often to ask; none in batch mode.
+    prompts: u32,
+    /// The public half that was offered: the file must hold the same key.
+    expected: Option<&'a KeyData>,
+}
+
+/// Why a private key could not be read. The user has been told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error("the key file cannot be used")]
+    Unusable,
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(
+        settings: &Settings,
+        path: &'a Path,
+        expected: Option<&'a KeyData>,
+        ui: &'a dyn Ui,
+    ) -> Self {
+        let prompts = if settings.batch_mode { 0 } else { settings.number_of_password_prompts };
+        Self { path, ui, prompts, expected }
+    }
+
+    /// Reads the key.
+    pub(super) async fn load(&self) -> Result<Arc<PrivateKey>, LoadError> {
+        let text = self.read_protected()?;
+        let key = match parse_private(&text, None) {
+            Ok(Parsed::Plain(key)) => key,
+            Ok(Parsed::Encrypted(_)) => self.decrypt(text).await?,
+            Err(_) => return Err(self.unusable("invalid format")),
+        };
+        if self.expected.is_some_and(|expected| expected != key.public_key().key_data()) {
+            // The .pub beside it belongs to another key.
+            return Err(self.unusable("private key does not match the public one"));
+        }
+        Ok(Arc::new(key))
+    }
+
+    fn read_protected(&self) -> Result<Zeroizing<String>, LoadError> {
+        let unreadable = |error: io::Error| self.unusable(&system_words(&error));
+        let status = std::fs::metadata(self.path).map_err(unreadable)?;
+        if let Some(mode) = too_open(&status) {
+            self.ui.warn(&format!(
+                "{RULE}\n@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @\n{RULE}\n\
+                 Permissions 0{mode:03o} for '{}' are too open.\n\
+                 It is required that your private key files are NOT accessible by others.\n\
+                 This private key will be ignored.",
+                self.path.display()
+            ));
+            return Err(self.unusable("bad permissions"));
+        }
+        read_text(self.path).map_err(unreadable)
+    }
+
+    async fn decrypt(&self, text: Zeroizing<String>) -> Result<PrivateKey, LoadError> {
+        let text = Arc::new(text);
+        let prompt = format!("Enter passphrase for key '{}': ", self.path.display());
+        for _ in 0..self.prompts {
+            let passphrase = match self.ui.ask(&prompt, Echo::Off).await {
+                Ok(passphrase) => passphrase,
+                Err(PromptError::Interrupted) => return Err(LoadError::Interrupted),
+                Err(_) => break,
+            };
+            if passphrase.is_empty() {
+                break; // as in OpenSSH: on to the next key
+            }
+            let text = Arc::clone(&text);
+            // Deriving the key from the passphrase is slow on purpose.
+            let decrypted =
+                tokio::task::spawn_blocking(move || parse_private(&text, Some(&passphrase))).await;
+            if let Ok(Ok(Parsed::Plain(key))) = decrypted {
+                return Ok(key);
+            }
+        }
+        Err(LoadError::Unusable)
+    }
+
+    fn unusable(&self, why: &str) -> LoadError {
+        self.ui.warn(&format!("Load key \"{}\": {why}", self.path.display()));
+        LoadError::Unusable
+    }
+}
+
+/// The mode bits, if others may read a key that is ours.
+fn too_open(status: &std::fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+
+    let mode = status.mode() & 0o777;
+    let ours = status.uid() == rustix::process::getuid().as_raw();
+    (ours && mode & 0o077 != 0).then_some(mode)
+}
+
+/// The line OpenSSH frames its warnings with.
+pub(super) const RULE: &str = "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@";

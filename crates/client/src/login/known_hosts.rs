@@ -1,0 +1,284 @@
+//! known_hosts: which keys a host is known by.
+//!
+//! Reads OpenSSH's format as sshd(8) describes it (hashed names, patterns with
+//! `*`, `?` and `!`, `[host]:port`, markers, comments, tabs), several files at
+//! once, and appends to the first. Lines it cannot read are passed over, as in
+//! OpenSSH, and never rewritten.
+//! Not here: what to do about the answer; see [`host_key`](super::host_key).
+//!
+//! Invariant: a key is compared as its bytes on the wire, so that a key type
+//! unknown to us can still be revoked or found to have changed.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::hmac;
+
+/// The lines of all files that speak of one host.
+#[derive(Debug, Default)]
+pub(super) struct KnownHosts {
+    entries: Vec<Entry>,
+}
+
+/// One line that names the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The file it stands in.
+    pub(super) file: PathBuf,
+    /// Its line, counted from one.
+    pub(super) line: usize,
+    marker: Marker,
+    /// The key's type as written, such as `ssh-ed25519`.
+    pub(super) kind: String,
+    key: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    None,
+    CertAuthority,
+    Revoked,
+}
+
+/// What is known of a key shown by the host.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict<'a> {
+    /// It is this host's key.
+    Known,
+    /// Nothing is known of this host.
+    Unknown,
+    /// The host is known by another key; the last such line.
+    Changed(&'a Entry),
+    /// The key must not be accepted, whoever shows it.
+    Revoked,
+}
+
+impl KnownHosts {
+    /// Reads what the files say about `name`, which is a host name or
+    /// `[host]:port`. Files that cannot be read count as empty.
+    pub(super) fn load(user: &[PathBuf], global: &[PathBuf], name: &str) -> Self {
+        let mut entries = Vec::new();
+        for file in user.iter().chain(global) {
+            if let Ok(text) = fs::read(file) {
+                entries.extend(parse(file, &text, |hosts| names_host(hosts, name)));
+            }
+        }
+        Self { entries }
+    }
+
+    /// Judges a key, given as its wire encoding.
+    pub(super) fn check(&self, key: &[u8]) -> Verdict<'_> {
+        let same = |entry: &&Entry| entry.key == key;
+        let with = |marker| self.entries.iter().filter(move |e| e.marker == marker);
+        if with(Marker::Revoked).any(|entry| same(&entry)) {
+            Verdict::Revoked
+        } else if with(Marker::None).any(|entry| same(&entry)) {
+            Verdict::Known
+        } else {
+            match with(Marker::None).last() {
+                Some(entry) => Verdict::Changed(entry),
+                None => Verdict::Unknown,
+            }
+        }
+    }
+
+    /// Returns whether the host is known by a key of this type.
+    pub(super) fn knows_kind(&self, kind: &str) -> bool {
+        self.entries.iter().any(|entry| entry.marker == Marker::None && entry.kind == kind)
+    }
+}
+
+/// Returns where else a key is known, as `file:line: hosts`, for the question
+/// about an unknown host. At most `limit` places, and how many more there are.
+pub(super) fn other_names(files: &[PathBuf], key: &[u8], limit: usize) -> (Vec<String>, usize) {
+    let mut places = Vec::new();
+    let mut more = 0;
+    for file in files {
+        let Ok(text) = fs::read(file) else { continue };
+        for (number, line) in lines(&text) {
+            let Some(line) = Line::parse(line) else { continue };
+            if line.marker != Marker::None || line.key().as_deref() != Some(key) {
+                continue;
+            }
+            if places.len() < limit {
+                let hosts = if line.hosts.starts_with('|') { "[hashed name]" } else { line.hosts };
+                places.push(format!("{}:{number}: {hosts}", file.display()));
+            } else {
+                more += 1;
+            }
+        }
+    }
+    (places, more)
+}
+
+/// Adds a key to `file`, creating it (and a `.ssh` around it) if need be.
+///
+/// Nothing that is there is touched: one write, in append mode, so that two
+/// clients at once leave two whole lines.
+pub(super) fn append(
+    file: &Path,
+    name: &str,
+    kind: &str,
+    key: &[u8],
+    hash: bool,
+) -> io::Result<()> {
+    if let Some(directory) = file.parent()
+        && directory.file_name().is_some_and(|name| name == ".ssh")
+    {
+        // Best effort: opening the file tells what is wrong.
+        let _ = fs::DirBuilder::new().mode(0o700).create(directory);
+    }
+    let mut out =
+        fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
+    let hosts =
+        if hash { hashed(&name.to_ascii_lowercase(), &random_salt()?) } else { name.to_owned() };
+    let start = if ends_in_newline(&mut out)? { "" } else { "\n" };
+    let line = format!("{start}{hosts} {kind} {}\n", BASE64.encode(key));
+    out.write_all(line.as_bytes())
+}
+
+/// Returns the name a host is looked up by: with its port, unless it is 22.
+pub(super) fn lookup_name(host: &str, port: u16) -> String {
+    if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
+}
+
+fn ends_in_newline(file: &mut fs::File) -> io::Result<bool> {
+    // A device such as /dev/null has no length and no last line.
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+fn parse<'a>(
+    file: &'a Path,
+    text: &'a [u8],
+    matches: impl Fn(&str) -> bool + 'a,
+) -> impl Iterator<Item = Entry> + 'a {
+    lines(text).filter_map(move |(number, line)| {
+        let line = Line::parse(line).filter(|line| matches(line.hosts))?;
+        Some(Entry {
+            file: file.to_path_buf(),
+            line: number,
+            marker: line.marker,
+            kind: line.kind.to_owned(),
+            key: line.key()?,
+        })
+    })
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &str)> {
+    text.split(|&byte| byte == b'\n')
+        .enumerate()
+        .filter_map(|(index, line)| Some((index + 1, std::str::from_utf8(line).ok()?)))
+}
+
+/// One line, cut into its fields.
+struct Line<'a> {
+    marker: Marker,
+    hosts: &'a str,
+    kind: &'a str,
+    encoded: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split([' ', '\t', '\r']).filter(|field| !field.is_empty()).peekable();
+        if fields.peek()?.starts_with('#') {
+            return None;
+        }
+        let marker = match fields.peek()?.strip_prefix('@') {
+            None => Marker::None,
+            Some("cert-authority") => Marker::CertAuthority,
+            Some("revoked") => Marker::Revoked,
+            // A marker we do not know may mean anything but "trust this".
+            Some(_) => return None,
+        };
+        if marker != Marker::None {
+            fields.next();
+        }
+        Some(Self { marker, hosts: fields.next()?, kind: fields.next()?, encoded: fields.next()? })
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        BASE64.decode(self.encoded).ok()
+    }
+}
+
+/// Whether the hosts field of a line means `name`.
+fn names_host(hosts: &str, name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    if let Some(rest) = hosts.strip_prefix("|1|") {
+        return names_hashed(rest, &name).unwrap_or(false);
+    }
+    let mut found = false;
+    for pattern in hosts.split(',') {
+        let pattern = pattern.to_ascii_lowercase();
+        match pattern.strip_prefix('!') {
+            Some(refused) if wildcard(refused, &name) => return false,
+            Some(_) => {}
+            None => found |= wildcard(&pattern, &name),
+        }
+    }
+    found
+}
+
+fn names_hashed(salt_and_hash: &str, name: &str) -> Option<bool> {
+    let (salt, hash) = salt_and_hash.split_once('|')?;
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &BASE64.decode(salt).ok()?);
+    let hash = BASE64.decode(hash).ok()?;
+    Some(hmac::verify(&key, name.as_bytes(), &hash).is_ok())
+}
+
+fn hashed(name: &str, salt: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, salt);
+    let hash = hmac::sign(&key, name.as_bytes());
+    format!("|1|{}|{}", BASE64.encode(salt), BASE64.encode(hash))
+}
+
+/// As long as the hash, as ssh-keygen(1) makes it.
+fn random_salt() -> io::Result<[u8; 20]> {
+    let mut salt = [0; 20];
+    getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(salt)
+}
+
+/// Whether `text` matches `pattern`, in which `*` and `?` are wild.
+pub(super) fn wildcard(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    // The last `*` seen and how much of the text it stands for: going back to
+    // it alone keeps hostile patterns from taking exponential time.
+    let (mut p, mut t, mut star) = (0, 0, None);
+    loop {
+        match (pattern.get(p), text.get(t)) {
+            (None, None) => return true,
+            (Some(b'*'), _) => {
+                star = Some((p, t));
+                p += 1;
+            }
+            (Some(&want), Some(&have)) if want == b'?' || want == have => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, taken)) if taken < text.len() => {
+                    star = Some((at, taken + 1));
+                    p = at + 1;
+                    t = taken + 1;
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "known_hosts_tests.rs"]
+mod tests;

@@ -1,0 +1,230 @@
+//! The ssh login: from a host name to an authenticated connection.
+//!
+//! This module and its children are the only place that knows russh. They
+//! dial, check the host key against known_hosts, authenticate as OpenSSH's
+//! client would, and hand out a [`Login`], on which
+//! [`remote::login`](crate::remote::login) runs sessions.
+//! Not here: configuration (it arrives resolved, as [`Settings`]), the
+//! terminal (it arrives as a [`Ui`]), and anything that happens after the
+//! first session has been asked for.
+//!
+//! Invariants: no credential leaves the process before the host key has been
+//! accepted; secrets are wiped after use and never reach an error, a log or a
+//! `Debug` text; whatever the server says is cleaned of control characters
+//! before it reaches a [`Ui`].
+//! Wire: RFC 4251 to 4254, 8308 (extension negotiation), 8332 (RSA with SHA-2).
+//! What each round trip is spent on: docs/decisions/0010-login-round-trips.md.
+
+mod agent;
+mod algorithms;
+mod auth;
+mod dial;
+mod handler;
+mod host_key;
+mod identity;
+mod known_hosts;
+mod methods;
+mod signer;
+mod ui;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::Handle;
+use tokio::sync::mpsc;
+
+use crate::config::settings::Settings;
+
+pub(crate) use handler::{Connection, Shared, lost_reason};
+pub use ui::{Echo, PromptError, Ui};
+
+/// An authenticated ssh connection.
+pub struct Login {
+    pub(crate) handle: Handle<Connection>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Login {
+    /// Returns the address the connection reached, where the next path may start from.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.shared.peer
+    }
+
+    /// Returns the server's identification, such as `SSH-2.0-OpenSSH_9.2p1 Debian-2`.
+    pub fn server_version(&self) -> String {
+        self.shared.server_version()
+    }
+}
+
+/// Connects to the host that `settings` name and logs in.
+///
+/// Prompts and remarks go to `ui`.
+///
+/// # Errors
+/// See [`LoginError`]; nothing is left behind but entries in known_hosts that
+/// were agreed to.
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginError> {
+    let dialled = dial::dial(settings).await?;
+    let place = host_key::Place::new(settings, Some(dialled.peer));
+    let known = known_hosts::KnownHosts::load(
+        &settings.user_known_hosts_files,
+        &settings.global_known_hosts_files,
+        &place.lookup_name,
+    );
+    let config = Arc::new(algorithms::russh_config(settings, &known)?);
+
+    let (events_tx, mut events) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared::new(settings, dialled.peer));
+    let connection = Connection::new(events_tx, Arc::clone(&shared));
+
+    let mut checker = host_key::Checker::new(settings, place, known);
+    let handle = handshake(config, dialled, connection, &mut events, &mut checker, ui).await;
+    let handle = handle.map_err(|failure| match failure {
+        Failure::TimedOut => {
+            LoginError::Lost { reason: "Connection timed out during banner exchange".into() }
+        }
+        Failure::Ssh(error) => {
+            checker.take_refusal().unwrap_or_else(|| shared.handshake_error(&error))
+        }
+    })?;
+
+    let handle = auth::Authentication::new(settings, ui, &mut events, &shared, checker.passwords())
+        .run(handle)
+        .await?;
+    Ok(Login { handle, shared })
+}
+
+enum Failure {
+    TimedOut,
+    Ssh(russh::Error),
+}
+
+/// Runs version and key exchange, answering the host key question on the way.
+///
+/// The connect timeout counts until the server has shown its host key: what
+/// comes after that may wait for a person.
+async fn handshake(
+    config: Arc<russh::client::Config>,
+    dialled: dial::Dialled,
+    connection: Connection,
+    events: &mut mpsc::UnboundedReceiver<handler::Event>,
+    checker: &mut host_key::Checker<'_>,
+    ui: &dyn Ui,
+) -> Result<Handle<Connection>, Failure> {
+    let deadline = dialled.deadline;
+    let handshake = russh::client::connect_stream(config, dialled.stream, connection);
+    tokio::pin!(handshake);
+    let mut shown = false;
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => match event {
+                handler::Event::HostKey { key, verdict } => {
+                    shown = true;
+                    let accepted = checker.check(&key, ui).await;
+                    // The asker is gone only if the connection is.
+                    let _ = verdict.send(accepted);
+                }
+                handler::Event::Banner(text) => ui.banner(&text),
+            },
+            result = &mut handshake => return result.map_err(Failure::Ssh),
+            () = until(deadline), if !shown => return Err(Failure::TimedOut),
+        }
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long a failed signature or a lost connection may keep us from saying why.
+const DISCONNECT_GRACE: Duration = Duration::from_millis(500);
+
+/// Why there is no login. The texts are OpenSSH's; all of them end with status 255.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// The name could not be turned into an address.
+    #[error("ssh: Could not resolve hostname {host}: {reason}")]
+    Resolve {
+        /// The name, as looked up.
+        host: String,
+        /// The resolver's words.
+        reason: String,
+    },
+    /// No address could be connected to.
+    #[error("ssh: connect to host {host} port {port}: {reason}")]
+    Connect {
+        /// The name, as looked up.
+        host: String,
+        /// The TCP port.
+        port: u16,
+        /// What the last address said.
+        reason: String,
+    },
+    /// The configured local address cannot be used.
+    #[error("bind {address}: {reason}")]
+    Bind {
+        /// The address asked for.
+        address: std::net::IpAddr,
+        /// The system's words.
+        reason: String,
+    },
+    /// An algorithm list names nothing we can do.
+    #[error("Bad {keyword} '{value}'.")]
+    BadAlgorithms {
+        /// The configuration keyword.
+        keyword: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// No algorithm in common with the server.
+    #[error("Unable to negotiate with {peer}: no matching {kind} found. Their offer: {theirs}")]
+    NoCommonAlgorithm {
+        /// The server's address and port.
+        peer: String,
+        /// What there is no match for ("host key type", "cipher", …).
+        kind: &'static str,
+        /// The server's list.
+        theirs: String,
+    },
+    /// The host key is unknown and was not accepted, or is not the known one.
+    /// Why has already been said through the [`Ui`].
+    #[error("Host key verification failed.")]
+    HostKey,
+    /// Every method was tried, or none may be.
+    #[error("{user}@{host}: Permission denied ({methods}).")]
+    Denied {
+        /// The user to log in as.
+        user: String,
+        /// The host's name.
+        host: String,
+        /// What the server would still accept, comma separated.
+        methods: String,
+    },
+    /// The server ended the connection and said why.
+    #[error("Received disconnect from {peer}:{code}: {reason}\nDisconnected from {peer}")]
+    Disconnected {
+        /// The server's address and port, as OpenSSH words it.
+        peer: String,
+        /// The reason code of RFC 4253 §11.1.
+        code: u32,
+        /// The server's words, cleaned.
+        reason: String,
+    },
+    /// The connection broke.
+    #[error("{reason}")]
+    Lost {
+        /// What happened, in words.
+        reason: String,
+    },
+    /// The user pressed the interrupt key at a prompt.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,342 @@
+//! Prompts: questions and secrets, asked on `/dev/tty`.
+//!
+//! Standard input and output are the remote program's; a person is asked on
+//! the controlling terminal, as ssh does. While an answer is read the terminal
+//! hands over single keys, so that the interrupt key takes effect at once and
+//! without a signal: no handler is installed that the rest of the program
+//! would have to live with.
+//!
+//! Invariant: however a prompt ends, by answer, error, dropped future or
+//! [`restore`], the terminal is as it was before.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
+use tokio::io::unix::AsyncFd;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::config::settings::LogLevel;
+use crate::login::{Echo, PromptError, Ui};
+use crate::remote::BoxFuture;
+
+/// The person at the terminal. Remarks go to standard error, as far as LogLevel lets them.
+#[derive(Debug)]
+pub struct TtyUi {
+    log_level: LogLevel,
+    /// One question at a time.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl TtyUi {
+    /// A person who wants to hear no more than `log_level`.
+    #[must_use]
+    pub fn new(log_level: LogLevel) -> Self {
+        Self { log_level, asking: tokio::sync::Mutex::default() }
+    }
+
+    fn say(&self, level: LogLevel, text: &str) {
+        if self.log_level >= level {
+            say(text);
+        }
+    }
+}
+
+impl Ui for TtyUi {
+    fn ask<'a>(
+        &'a self,
+        prompt: &'a str,
+        echo: Echo,
+    ) -> BoxFuture<'a, Result<Zeroizing<String>, PromptError>> {
+        Box::pin(async move {
+            let _turn = self.asking.lock().await;
+            ask(prompt, echo).await
+        })
+    }
+
+    fn tell(&self, text: &str) {
+        self.say(LogLevel::Info, text);
+    }
+
+    fn warn(&self, text: &str) {
+        self.say(LogLevel::Error, text);
+    }
+
+    fn banner(&self, text: &str) {
+        self.say(LogLevel::Info, text.strip_suffix('\n').unwrap_or(text));
+    }
+}
+
+fn say(text: &str) {
+    // A closed standard error is no reason to fail. The carriage return is for
+    // a terminal that may be raw already.
+    let line = format!("{}\r\n", text.replace('\n', "\r\n"));
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Puts the terminal back if a prompt has changed it.
+///
+/// For signal handlers' tasks and panic hooks, where a prompt's own clean-up
+/// does not run. Does nothing otherwise.
+pub fn restore() {
+    let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((tty, termios)) = changed.take() {
+        // Flush, so that the rest of a secret does not land in a shell.
+        let _ = tcsetattr(tty.as_fd(), OptionalActions::Flush, &termios);
+    }
+}
+
+/// The terminal in use by a prompt and how it was before.
+static CHANGED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
+
+/// Restores the terminal when a prompt ends.
+struct Guard;
+
+impl Guard {
+    /// Makes the terminal hand over single keys, unechoed.
+    fn enter(tty: &File) -> io::Result<(Self, Keys)> {
+        let before = tcgetattr(tty.as_fd())?;
+        let mut termios = before.clone();
+        termios
+            .local_modes
+            .remove(LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN | LocalModes::ECHO);
+        termios.special_codes[SpecialCodeIndex::VMIN] = 1;
+        termios.special_codes[SpecialCodeIndex::VTIME] = 0;
+        let keys = Keys::of(&before);
+        *CHANGED.lock().unwrap_or_else(PoisonError::into_inner) = Some((tty.try_clone()?, before));
+        let guard = Self;
+        tcsetattr(tty.as_fd(), OptionalActions::Flush, &termios)?;
+        Ok((guard, keys))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// The user's own choice of special keys.
+struct Keys {
+    interrupt: [u8; 2],
+    suspend: u8,
+    erase: u8,
+    kill: u8,
+    end: u8,
+}
+
+impl Keys {
+    fn of(termios: &Termios) -> Self {
+        let code = |index| termios.special_codes[index];
+        Self {
+            interrupt: [code(SpecialCodeIndex::VINTR), code(SpecialCodeIndex::VQUIT)],
+            suspend: code(SpecialCodeIndex::VSUSP),
+            erase: code(SpecialCodeIndex::VERASE),
+            kill: code(SpecialCodeIndex::VKILL),
+            end: code(SpecialCodeIndex::VEOF),
+        }
+    }
+}
+
+async fn ask(prompt: &str, echo: Echo) -> Result<Zeroizing<String>, PromptError> {
+    let tty = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(nonblocking())
+        .open("/dev/tty")
+        .map_err(|_| PromptError::NoTerminal)?;
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe; a File we own and never replace keeps its descriptor"
+    )]
+    let tty = AsyncFd::new(tty)?;
+    loop {
+        let (guard, keys) = Guard::enter(tty.get_ref())?;
+        write_all(&tty, prompt.as_bytes()).await?;
+        let key = Line::default().read(&tty, &keys, echo).await?;
+        // The line end that was not echoed.
+        write_all(&tty, b"\n").await?;
+        drop(guard);
+        match key {
+            Outcome::Line(line) => return Ok(line),
+            Outcome::Interrupted => return Err(PromptError::Interrupted),
+            Outcome::End => return Err(PromptError::EndOfInput),
+            Outcome::Suspend => crate::sys::tty::suspend()?,
+        }
+    }
+}
+
+fn nonblocking() -> i32 {
+    // The bits fit: they are open(2)'s.
+    (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC)
+        .bits()
+        .cast_signed()
+}
+
+async fn write_all(tty: &AsyncFd<File>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let mut ready = tty.writable().await?;
+        if let Ok(written) = ready.try_io(|tty| tty.get_ref().write(bytes)) {
+            bytes = bytes.get(written?..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+/// A line being typed. Wiped when dropped.
+#[derive(Default)]
+struct Line {
+    typed: Zeroizing<Vec<u8>>,
+}
+
+/// What a key, or the last one of a line, came to.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Line(Zeroizing<String>),
+    Interrupted,
+    Suspend,
+    End,
+}
+
+/// The longest answer, in bytes; longer ones are cut, as OpenSSH does at 1024.
+const MAX_LINE: usize = 8 * 1024;
+
+impl Line {
+    async fn read(
+        mut self,
+        tty: &AsyncFd<File>,
+        keys: &Keys,
+        echo: Echo,
+    ) -> Result<Outcome, PromptError> {
+        // Growing would leave copies of a secret behind.
+        self.typed.reserve_exact(MAX_LINE);
+        let mut buffer = Zeroizing::new([0; 256]);
+        loop {
+            let mut ready = tty.readable().await?;
+            let Ok(read) = ready.try_io(|tty| tty.get_ref().read(&mut buffer[..])) else {
+                continue;
+            };
+            let read = read?;
+            if read == 0 {
+                return Ok(Outcome::End); // hung up
+            }
+            for &byte in buffer.get(..read).unwrap_or_default() {
+                let (shown, outcome) = self.key(byte, keys);
+                if echo == Echo::On {
+                    write_all(tty, &shown).await?;
+                }
+                if let Some(outcome) = outcome {
+                    return Ok(outcome);
+                }
+            }
+            buffer.zeroize();
+        }
+    }
+
+    /// Takes one key. Returns what to show for it where keys show.
+    fn key(&mut self, byte: u8, keys: &Keys) -> (Vec<u8>, Option<Outcome>) {
+        const RUB_OUT: &[u8] = b"\x08 \x08";
+
+        // A key that is switched off is zero.
+        let is = |key: u8| key != 0 && byte == key;
+        if byte == b'\n' || byte == b'\r' {
+            let text = String::from_utf8_lossy(&self.typed).into_owned();
+            return (Vec::new(), Some(Outcome::Line(Zeroizing::new(text))));
+        }
+        if keys.interrupt.iter().any(|&key| is(key)) {
+            return (Vec::new(), Some(Outcome::Interrupted));
+        }
+        if is(keys.suspend) {
+            return (Vec::new(), Some(Outcome::Suspend));
+        }
+        if is(keys.end) && self.typed.is_empty() {
+            return (Vec::new(), Some(Outcome::End));
+        }
+        if is(keys.erase) || byte == 0x7f || byte == 0x08 {
+            let erased = self.erase();
+            return (if erased { RUB_OUT.to_vec() } else { Vec::new() }, None);
+        }
+        if is(keys.kill) {
+            let mut shown = Vec::new();
+            while self.erase() {
+                shown.extend(RUB_OUT);
+            }
+            return (shown, None);
+        }
+        if self.typed.len() >= MAX_LINE {
+            return (Vec::new(), None);
+        }
+        self.typed.push(byte);
+        let shown = if byte.is_ascii_control() { Vec::new() } else { vec![byte] };
+        (shown, None)
+    }
+
+    /// Takes back the last character, all bytes of it.
+    fn erase(&mut self) -> bool {
+        const CONTINUES: std::ops::Range<u8> = 0x80..0xc0; // RFC 3629 §3
+
+        let mut erased = false;
+        while let Some(byte) = self.typed.pop() {
+            erased = true;
+            if !CONTINUES.contains(&byte) {
+                break;
+            }
+        }
+        erased
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: Keys = Keys { interrupt: [3, 28], suspend: 26, erase: 127, kill: 21, end: 4 };
+
+    fn type_in(keys: &[u8]) -> (String, Option<Outcome>) {
+        let mut line = Line::default();
+        let mut shown = Vec::new();
+        for &key in keys {
+            let (show, outcome) = line.key(key, &KEYS);
+            shown.extend(show);
+            if outcome.is_some() {
+                return (String::from_utf8_lossy(&shown).into_owned(), outcome);
+            }
+        }
+        (String::from_utf8_lossy(&shown).into_owned(), None)
+    }
+
+    fn answer(keys: &[u8]) -> String {
+        match type_in(keys) {
+            (_, Some(Outcome::Line(line))) => line.to_string(),
+            other => panic!("no line: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn erasing_takes_back_whole_characters() {
+        assert_eq!(answer("aé\x7f\x7fb\n".as_bytes()), "b");
+        assert_eq!(answer(b"wrong\x15right\r"), "right");
+    }
+
+    #[test]
+    fn the_interrupt_key_ends_a_prompt_in_the_middle_of_a_line() {
+        assert_eq!(type_in(b"secr\x03").1, Some(Outcome::Interrupted));
+        assert_eq!(type_in(b"\x1c").1, Some(Outcome::Interrupted));
+    }
+
+    #[test]
+    fn end_of_file_counts_only_on_an_empty_line() {
+        assert_eq!(type_in(b"\x04").1, Some(Outcome::End));
+        assert_eq!(answer(b"a\x04\n"), "a\x04");
+    }
+
+    #[test]
+    fn a_shown_line_is_rubbed_out_character_by_character() {
+        assert_eq!(type_in(b"ab\x7f").0, "ab\x08 \x08");
+    }
+}
