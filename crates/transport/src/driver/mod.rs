@@ -1,0 +1,227 @@
+//! The tokio half: the one face of both transports, and the drivers behind it.
+//!
+//! Each type here is an enum over the transports and only forwards. No
+//! protocol knowledge: that is in [`quic`].
+
+mod error;
+pub mod quic;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub use error::{ConnectionError, DatagramError, HandshakeFailure};
+
+/// A connection to the peer: streams, opened by the client, and datagrams.
+///
+/// Cheap to clone; all clones are the same connection. It is closed when the
+/// last clone and the last stream are gone.
+#[derive(Clone, Debug)]
+pub struct Connection(ConnectionKind);
+
+#[derive(Clone, Debug)]
+enum ConnectionKind {
+    Quic(quic::QuicConnection),
+}
+
+impl Connection {
+    /// Opens a stream, waiting for the peer to allow one more.
+    ///
+    /// The peer learns of it with the first bytes sent.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    /// # Cancel safety
+    /// Nothing is opened if the future is dropped.
+    pub async fn open_stream(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => {
+                let (send, recv) = connection.open_stream().await?;
+                Ok((SendStream(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
+            }
+        }
+    }
+
+    /// Waits for the next stream the peer opens.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    /// # Cancel safety
+    /// No stream is lost if the future is dropped.
+    pub async fn accept_stream(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => {
+                let (send, recv) = connection.accept_stream().await?;
+                Ok((SendStream(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
+            }
+        }
+    }
+
+    /// Queues an unreliable datagram; where the queue is full the oldest is dropped.
+    ///
+    /// # Errors
+    /// See [`DatagramError`].
+    pub fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.send_datagram(payload),
+        }
+    }
+
+    /// Waits for the next datagram of the peer.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    /// # Cancel safety
+    /// No datagram is lost if the future is dropped.
+    pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.read_datagram().await,
+        }
+    }
+
+    /// Returns the size in bytes of the largest datagram that may be sent: packet size − 37
+    /// (PROTOCOL §3.6), or what the peer allows if that is less; 0 if it takes none.
+    #[must_use]
+    pub fn max_datagram_size(&self) -> usize {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.max_datagram_size(),
+        }
+    }
+
+    /// Closes the connection at once: what is not yet delivered is dropped.
+    ///
+    /// The peer is told in one packet, which is handed to the packet socket as
+    /// soon as the runtime gets to it: see [`Connection::closing_sent`].
+    pub fn close(&self) {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.close(),
+        }
+    }
+
+    /// Waits, after [`Connection::close`], until the packet that tells the peer
+    /// was handed to the packet socket; without a path it gives up at once.
+    pub async fn closing_sent(&self) {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.closing_sent().await,
+        }
+    }
+
+    /// Waits for the end of the connection and returns its reason.
+    pub async fn closed(&self) -> ConnectionError {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.closed().await,
+        }
+    }
+
+    /// Returns the smoothed round-trip time, as the transport measures it.
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.rtt(),
+        }
+    }
+}
+
+/// The sending half of a stream.
+///
+/// `shutdown` sends the end of the stream (FIN) and returns at once; see
+/// [`SendStream::finished`]. Dropping it does the same, so that a finished
+/// task need not wait; to make the peer forget what is still under way, call
+/// [`SendStream::reset`] first.
+#[derive(Debug)]
+pub struct SendStream(SendKind);
+
+#[derive(Debug)]
+enum SendKind {
+    Quic(quic::QuicSendStream),
+}
+
+impl SendStream {
+    /// Drops what is not yet delivered and ends the stream (code 0: "closed normally").
+    pub fn reset(&mut self) {
+        match &mut self.0 {
+            SendKind::Quic(stream) => stream.reset(),
+        }
+    }
+
+    /// Sets which streams go first: higher before lower, 0 to begin with.
+    /// Streams of the same priority share.
+    pub fn set_priority(&self, priority: i32) {
+        match &self.0 {
+            SendKind::Quic(stream) => stream.set_priority(priority),
+        }
+    }
+
+    /// Waits until the peer has everything, the end included, or wants no more.
+    ///
+    /// Not meaningful before `shutdown`. The future does not borrow the stream.
+    ///
+    /// # Errors
+    /// When the connection ended first: the peer may lack some of it.
+    pub fn finished(
+        &self,
+    ) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + 'static {
+        match &self.0 {
+            SendKind::Quic(stream) => stream.finished(),
+        }
+    }
+}
+
+impl AsyncWrite for SendStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            SendKind::Quic(stream) => stream.poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            SendKind::Quic(stream) => Poll::Ready(stream.finish()),
+        }
+    }
+}
+
+/// The receiving half of a stream.
+///
+/// A stream the peer reset with code 0 ends like a finished one (PROTOCOL §3.3).
+/// Dropping it tells the peer to stop, as [`RecvStream::stop`] does.
+#[derive(Debug)]
+pub struct RecvStream(RecvKind);
+
+#[derive(Debug)]
+enum RecvKind {
+    Quic(quic::QuicRecvStream),
+}
+
+impl RecvStream {
+    /// Tells the peer that no more is wanted (code 0) and drops what was not read.
+    pub fn stop(&mut self) {
+        match &mut self.0 {
+            RecvKind::Quic(stream) => stream.stop(),
+        }
+    }
+}
+
+impl AsyncRead for RecvStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            RecvKind::Quic(stream) => stream.poll_read(cx, buf),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The two halves of a QUIC stream, with the meaning of PROTOCOL §3.3.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead as _, ReadBuf};
+
+use super::super::ConnectionError;
+use super::{Link, NORMAL};
+
+/// The sending half.
+#[derive(Debug)]
+pub(in crate::driver) struct QuicSendStream {
+    inner: quinn::SendStream,
+    link: Link,
+}
+
+impl QuicSendStream {
+    pub(super) fn new(inner: quinn::SendStream, link: &Link) -> Self {
+        Self { inner, link: link.clone() }
+    }
+
+    pub(in crate::driver) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf).map_err(|error| match error {
+            quinn::WriteError::ConnectionLost(error) => lost(&self.link, &error),
+            quinn::WriteError::Stopped(code) if code == NORMAL => {
+                io::Error::new(io::ErrorKind::BrokenPipe, "the other side closed the stream")
+            }
+            error => io::Error::new(io::ErrorKind::BrokenPipe, error.to_string()),
+        })
+    }
+
+    /// Ends the stream; a stream that has ended is left alone.
+    pub(in crate::driver) fn finish(&mut self) -> io::Result<()> {
+        // The only error is that it was finished, reset or stopped before.
+        let _ = self.inner.finish();
+        Ok(())
+    }
+
+    pub(in crate::driver) fn reset(&mut self) {
+        let _ = self.inner.reset(NORMAL);
+    }
+
+    pub(in crate::driver) fn set_priority(&self, priority: i32) {
+        let _ = self.inner.set_priority(priority);
+    }
+
+    pub(in crate::driver) fn finished(
+        &self,
+    ) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + 'static {
+        let stopped = self.inner.stopped();
+        let link = self.link.clone();
+        async move {
+            match stopped.await {
+                Ok(_) => Ok(()),
+                Err(quinn::StoppedError::ConnectionLost(error)) => Err(link.failure(&error)),
+                Err(error @ quinn::StoppedError::ZeroRttRejected) => {
+                    Err(ConnectionError::Transport { reason: error.to_string() })
+                }
+            }
+        }
+    }
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub(in crate::driver) struct QuicRecvStream {
+    inner: quinn::RecvStream,
+    link: Link,
+}
+
+impl QuicRecvStream {
+    pub(super) fn new(inner: quinn::RecvStream, link: &Link) -> Self {
+        Self { inner, link: link.clone() }
+    }
+
+    pub(in crate::driver) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf).map(|result| {
+            let Err(error) = result else { return Ok(()) };
+            match error.get_ref().and_then(|error| error.downcast_ref::<quinn::ReadError>()) {
+                Some(quinn::ReadError::Reset(code)) if *code == NORMAL => Ok(()),
+                Some(quinn::ReadError::ConnectionLost(error)) => Err(lost(&self.link, error)),
+                _ => Err(error),
+            }
+        })
+    }
+
+    pub(in crate::driver) fn stop(&mut self) {
+        let _ = self.inner.stop(NORMAL);
+    }
+}
+
+fn lost(link: &Link, error: &quinn::ConnectionError) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, link.failure(error))
+}
