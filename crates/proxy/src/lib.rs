@@ -3,7 +3,17 @@
 //! Packets are opaque here: this crate authenticates *paths*, never content.
 //! The machines ([`client`], [`server`]) are sans-IO; sockets and timers are in
 //! [`driver`]. Wire format: `docs/protocol.md`, "Proxy".
+#![forbid(unsafe_code)]
 
+pub mod client;
+#[cfg(feature = "driver")]
+pub mod driver;
+pub mod path;
+pub mod seal;
+pub mod server;
 pub mod socket;
+pub mod timers;
 
+pub use path::{Carrier, Path, Route, SocketId, Verdict};
+pub use seal::ProxyKey;
 pub use socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};

@@ -1,0 +1,767 @@
+//! The client machine: asks for paths, proves them, notices when one is lost.
+//!
+//! Sans-IO. In: [`Client::handle_packet`], [`Client::handle_timeout`] and the
+//! named commands and reports (`start`, `renew`, `handle_opened`, …). Out:
+//! [`Client::poll_transmit`], [`Client::poll_event`], [`Client::poll_timeout`].
+//! After any way in, drain the first two, then arm one timer with the third.
+//!
+//! ```text
+//!            start             proven                       renew, error
+//!   Idle ───────────▶ Connecting ───────▶ Up ─────────────────────────────▶ Roaming
+//!                        │               ▲ ▲ ▲ ◀────────────────────────────  │ │
+//!        connect timeout │        proven │ │ └────────────── proven ──────────┘ │ silent for H
+//!                        ▼               │ └─ (accepted on the old path: ──┐    │
+//!                     Failed            Down     back to Roaming) ─────────┘ ◀──┘
+//!                                        ▲ silent for H, TCP connection dead
+//!                                        └──────────────── Up
+//! ```
+//!
+//! In `Connecting`, `Roaming` and `Down` a [`Search`] runs: it asks for one new
+//! path at a time (never two unanswered auths from different sockets: a
+//! reference server keeps one pending address, and a later serial voids an
+//! earlier one), pauses, and asks again. A path is *proven* by its ack or by
+//! any packet from it that the transport accepts, so the loss of every ack
+//! costs nothing (DESIGN D2). The old path stays in use until then.
+//!
+//! Invariants: every new path has a new serial and a new socket; `now` never
+//! goes backwards; at most three paths exist (in use, asked for, draining).
+//! Wire and rules of the reference: `docs/protocol.md` §2.2, §2.4, §2.5.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proto::path_auth::{PathAck, PathAuth};
+use proto::{ClientId, PathSerial, ServerId};
+
+use crate::path::{Carrier, Path, Pending, Route, Routes, SocketId, Verdict};
+use crate::seal::{NONCE_LEN, ProxyKey, SEALED_LEN, Sealer};
+use crate::socket::PathId;
+use crate::timers::{
+    AUTH_INTERVAL, CANDIDATE_MIN, CONNECT_TIMEOUT, COPY_BYTES, DRAIN, DUMMY_INTERVAL, DUMMY_LEN,
+    ERROR_SPACING_MAX, ERROR_SPACING_MIN, HEARTBEAT_TIMEOUT, RETRY_PAUSE,
+};
+
+/// What the client machine has to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our id, from the server info.
+    pub client_id: ClientId,
+    /// The id that acks must carry, from the server info.
+    pub server_id: ServerId,
+    /// The key that auth packets are sealed with.
+    pub proxy_key: ProxyKey,
+    /// What carries the packets.
+    pub carrier: Carrier,
+    /// Addresses of the server, best first; tried one at a time.
+    pub candidates: Vec<SocketAddr>,
+    /// How long the first connect, and each later attempt, may take. Several
+    /// candidates share it. Default [`CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// How long nothing may be heard before the link is lost; checked once the
+    /// first heartbeat was confirmed. Default [`HEARTBEAT_TIMEOUT`].
+    pub heartbeat_timeout: Duration,
+}
+
+impl Config {
+    /// Returns a configuration for UDP with the default timeouts.
+    #[must_use]
+    pub const fn new(
+        client_id: ClientId,
+        server_id: ServerId,
+        proxy_key: ProxyKey,
+        candidates: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            client_id,
+            server_id,
+            proxy_key,
+            carrier: Carrier::Udp,
+            candidates,
+            connect_timeout: CONNECT_TIMEOUT,
+            heartbeat_timeout: HEARTBEAT_TIMEOUT,
+        }
+    }
+}
+
+/// Why a new path is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RenewReason {
+    /// The system reports a change of route or address.
+    NetworkChanged,
+    /// The machine was asleep or the process was stopped.
+    ClockJump,
+    /// The user, or something that was sent and not answered in time.
+    Requested,
+}
+
+/// What happened to the path, for the driver and the owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Open a socket for this path and report [`Client::handle_opened`] or
+    /// [`Client::handle_failed`].
+    Open {
+        /// The path to be.
+        path: PathId,
+        /// What is to carry it.
+        carrier: Carrier,
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// Close the socket of this path.
+    Close {
+        /// The path that was.
+        path: PathId,
+    },
+    /// A path was proven and is in use from now on.
+    Proven {
+        /// The path.
+        path: PathId,
+        /// What that changes.
+        change: Change,
+    },
+    /// Nothing is heard any more and no path is in use; a new one is searched.
+    Lost {
+        /// The I/O error that goes with it, if any, for display.
+        error: Option<String>,
+    },
+    /// The very first connect failed; the machine has ended.
+    ConnectFailed {
+        /// Whether anything at all came back from the server. If not, a
+        /// firewall is the likely reason.
+        heard: bool,
+        /// The last I/O error, if any, for display.
+        error: Option<String>,
+    },
+}
+
+/// What a proven path changes for the layers above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is the first one.
+    First,
+    /// It replaces a path that was in use until now.
+    Moved {
+        /// See [`Route::same_network`].
+        same_network: bool,
+    },
+    /// It ends a time without any path.
+    Restored {
+        /// See [`Route::same_network`].
+        same_network: bool,
+    },
+}
+
+/// The client machine; see the module's description.
+#[derive(Debug)]
+pub struct Client {
+    config: Config,
+    sealer: Sealer,
+    state: State,
+    serial: PathSerial,
+    next_path: u64,
+    /// Index of the candidate to ask next.
+    candidate: usize,
+    /// The path before the one in use, still read until the given time.
+    draining: Option<(PathId, Instant)>,
+    /// The network of the last proven path.
+    network: Option<Route>,
+    /// When the peer was last known to be alive.
+    contact: Option<Instant>,
+    /// Whether the bus is up, so that silence means something.
+    watching: bool,
+    /// Whether any packet at all was received.
+    heard: bool,
+    errors: ErrorSpacing,
+    last_error: Option<String>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not started.
+    Idle,
+    /// The first connect.
+    Connecting { deadline: Instant, search: Search },
+    /// One path, in use.
+    Up { live: Live },
+    /// One path in use while another one is asked for.
+    Roaming { live: Live, search: Search },
+    /// No path in use. The old one, if it still exists, is read.
+    Down { old: Option<Live>, search: Search },
+    /// The first connect failed, or the owner closed.
+    Ended,
+}
+
+/// A proven path.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    path: Path,
+    proven_at: Instant,
+    /// The next dummy; none once a packet from here was accepted.
+    next_dummy: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Search {
+    /// Waiting before the next attempt.
+    Pausing { until: Instant },
+    /// One path is being asked for.
+    Asking(Attempt),
+}
+
+#[derive(Debug)]
+struct Attempt {
+    id: PathId,
+    remote: SocketAddr,
+    began: Instant,
+    deadline: Instant,
+    /// The way there, once the socket is open.
+    route: Option<Route>,
+    next_auth: Option<Instant>,
+    /// Bytes that may still be copied there before the next auth packet.
+    allowance: u64,
+}
+
+/// Spaces renewals that are caused by errors.
+#[derive(Debug, Default)]
+struct ErrorSpacing {
+    not_before: Option<Instant>,
+    spacing: Option<Duration>,
+}
+
+impl ErrorSpacing {
+    /// Returns when the next attempt may begin, and widens the spacing.
+    fn next(&mut self, now: Instant) -> Instant {
+        let at = self.not_before.map_or(now, |t| t.max(now));
+        let spacing = self.spacing.map_or(ERROR_SPACING_MIN, |s| (s * 2).min(ERROR_SPACING_MAX));
+        *self = Self { not_before: Some(at + spacing), spacing: Some(spacing) };
+        at
+    }
+}
+
+impl Client {
+    /// Creates a machine that waits for [`Client::start`].
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            sealer: Sealer::new(&config.proxy_key),
+            config,
+            state: State::Idle,
+            serial: PathSerial(0),
+            next_path: 0,
+            candidate: 0,
+            draining: None,
+            network: None,
+            contact: None,
+            watching: false,
+            heard: false,
+            errors: ErrorSpacing::default(),
+            last_error: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    // ---- ways in -----------------------------------------------------------
+
+    /// Begins the first connect. Does nothing the second time.
+    pub fn start(&mut self, now: Instant) {
+        if matches!(self.state, State::Idle) {
+            let deadline = now + self.config.connect_timeout;
+            let search = self.ask(now);
+            self.state = State::Connecting { deadline, search };
+        }
+    }
+
+    /// Takes a packet that came in by `socket`.
+    pub fn handle_packet(&mut self, now: Instant, socket: SocketId, packet: &[u8]) -> Verdict {
+        let path = PathId(socket.0);
+        if self.attempt().is_some_and(|a| a.id == path) {
+            self.heard = true;
+            if self.handle_ack(now, path, packet) || packet.len() <= DUMMY_LEN {
+                return Verdict::Consumed;
+            }
+            return Verdict::Deliver { path, unproven: true };
+        }
+        let known = self.live().is_some_and(|l| l.path.id == path)
+            || self.draining.is_some_and(|(id, _)| id == path);
+        match known {
+            true if packet.len() > DUMMY_LEN => Verdict::Deliver { path, unproven: false },
+            true => Verdict::Consumed,
+            false => Verdict::Refused,
+        }
+    }
+
+    /// Takes the transport's word that a packet from `path` was genuine.
+    pub fn handle_accepted(&mut self, now: Instant, path: PathId) {
+        if self.attempt().is_some_and(|a| a.id == path) {
+            self.contact = Some(now);
+            self.on_proven(now);
+        }
+        let Some(live) = self.live_mut().filter(|l| l.path.id == path) else { return };
+        live.next_dummy = None;
+        self.contact = Some(now);
+        // The old path works after all: use it, and go on asking for the new
+        // one, which the server may have gone over to already.
+        if let State::Down { old: Some(old), .. } = &self.state {
+            let live = *old;
+            let State::Down { search, .. } = std::mem::replace(&mut self.state, State::Idle) else {
+                return;
+            };
+            self.state = State::Roaming { live, search };
+            let change = Change::Restored { same_network: true };
+            self.events.push_back(Event::Proven { path, change });
+        }
+    }
+
+    /// Takes the bus' word that the heartbeat sent at `sent_at` was answered.
+    ///
+    /// The first one (the bus' own opening will do) makes silence count.
+    pub fn handle_heartbeat(&mut self, _now: Instant, sent_at: Instant) {
+        self.watching = true;
+        self.contact = Some(self.contact.map_or(sent_at, |c| c.max(sent_at)));
+        self.errors = ErrorSpacing::default();
+    }
+
+    /// Reports that the socket asked for with [`Event::Open`] is there.
+    pub fn handle_opened(&mut self, now: Instant, path: PathId, local: Option<IpAddr>) {
+        let carrier = self.config.carrier;
+        let Some(attempt) = self.attempt_mut().filter(|a| a.id == path) else { return };
+        let (socket, remote) = (SocketId(path.0), attempt.remote);
+        attempt.route = Some(Route { carrier, socket, remote, local_ip: local });
+        attempt.next_auth = Some(now);
+    }
+
+    /// Reports that the socket of `path` could not be opened, or failed.
+    ///
+    /// On UDP such an error may be forged or pass by, so the path in use stays
+    /// in use while a new one is asked for. A TCP connection is dead.
+    pub fn handle_failed(&mut self, now: Instant, path: PathId, error: String) {
+        if self.attempt().is_some_and(|a| a.id == path) {
+            self.last_error = Some(error);
+            let until = self.errors.next(now);
+            self.give_up_attempt(until);
+            return;
+        }
+        let Some(live) = self.live().copied().filter(|l| l.path.id == path) else { return };
+        self.last_error = Some(error);
+        let dead = live.path.route.carrier == Carrier::Tcp;
+        if dead {
+            self.events.push_back(Event::Close { path });
+        }
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Up { live } => {
+                let search = Search::Pausing { until: self.errors.next(now) };
+                self.state = State::Roaming { live, search };
+            }
+            other => self.state = other,
+        }
+        if dead {
+            self.on_lost();
+            if let State::Down { old, .. } = &mut self.state {
+                *old = None;
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Asks for a new path now; the old one stays in use until it is proven.
+    pub fn renew(&mut self, now: Instant, _reason: RenewReason) {
+        self.errors = ErrorSpacing::default();
+        // Commands in quick succession are one: the attempt has hardly begun.
+        if self.attempt().is_some_and(|a| now < a.began + AUTH_INTERVAL) {
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Up { live } => {
+                let search = self.ask(now);
+                self.state = State::Roaming { live, search };
+            }
+            state @ (State::Connecting { .. } | State::Roaming { .. } | State::Down { .. }) => {
+                self.state = state;
+                self.give_up_attempt(now);
+                // The network changed: the candidate was not to blame.
+                self.candidate = self.candidate.wrapping_sub(1);
+                self.handle_timeout(now);
+            }
+            state @ (State::Idle | State::Ended) => self.state = state,
+        }
+    }
+
+    /// Reports that `slept` passed that `now` does not count (sleep).
+    ///
+    /// The server forgets addresses after twice the heartbeat timeout, so a
+    /// new path is asked for even if no address changed.
+    pub fn handle_clock_jump(&mut self, now: Instant, slept: Duration) {
+        self.contact = self.contact.and_then(|c| c.checked_sub(slept));
+        if self.watching && slept >= self.config.heartbeat_timeout {
+            match std::mem::replace(&mut self.state, State::Idle) {
+                State::Up { live } => {
+                    let search = Search::Pausing { until: now };
+                    self.state = State::Roaming { live, search };
+                }
+                other => self.state = other,
+            }
+            self.on_lost();
+        }
+        self.renew(now, RenewReason::ClockJump);
+    }
+
+    /// Replaces the candidates, for instance after resolving the name anew.
+    /// Takes effect with the next attempt; an empty list is ignored.
+    pub fn set_candidates(&mut self, candidates: Vec<SocketAddr>) {
+        if !candidates.is_empty() && candidates != self.config.candidates {
+            self.config.candidates = candidates;
+            self.candidate = 0;
+        }
+    }
+
+    /// Ends the machine; all sockets are to be closed.
+    pub fn close(&mut self) {
+        let paths = [
+            self.live().map(|l| l.path.id),
+            self.attempt().map(|a| a.id),
+            self.draining.take().map(|(id, _)| id),
+        ];
+        self.events.extend(paths.into_iter().flatten().map(|path| Event::Close { path }));
+        self.state = State::Ended;
+    }
+
+    /// Reports that `bytes` were sent to the pending path of [`Client::routes`].
+    pub fn handle_copied(&mut self, path: PathId, bytes: u64) {
+        if let Some(attempt) = self.attempt_mut().filter(|a| a.id == path) {
+            attempt.allowance = attempt.allowance.saturating_sub(bytes);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some((path, until)) = self.draining
+            && now >= until
+        {
+            self.draining = None;
+            self.events.push_back(Event::Close { path });
+        }
+        if let State::Connecting { deadline, .. } = &self.state
+            && now >= *deadline
+        {
+            self.close();
+            let (heard, error) = (self.heard, self.last_error.take());
+            self.events.push_back(Event::ConnectFailed { heard, error });
+            return;
+        }
+        if self.silent_at().is_some_and(|at| now >= at) {
+            if let State::Up { live } = &self.state {
+                self.state = State::Roaming { live: *live, search: Search::Pausing { until: now } };
+            }
+            self.on_lost();
+        }
+        if self.attempt().is_some_and(|a| now >= a.deadline) {
+            // In the first connect the next candidate is due at once.
+            let first = matches!(self.state, State::Connecting { .. });
+            self.give_up_attempt(if first { now } else { now + RETRY_PAUSE });
+        }
+        if let Some(Search::Pausing { until }) = self.search()
+            && now >= *until
+        {
+            let search = self.ask(now);
+            if let Some(slot) = self.search_mut() {
+                *slot = search;
+            }
+        }
+    }
+
+    // ---- ways out ----------------------------------------------------------
+
+    /// Writes the next packet that is due into `buf` (cleared first) and
+    /// returns its path. `random` fills a slice with random bytes.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        random: &mut dyn FnMut(&mut [u8]),
+        buf: &mut Vec<u8>,
+    ) -> Option<Path> {
+        buf.clear();
+        let (client, serial) = (self.config.client_id, self.serial);
+        if let Some(attempt) = self.attempt_mut()
+            && let Some(route) = attempt.route
+            && attempt.next_auth.is_some_and(|at| now >= at)
+        {
+            // A stream carries it once and for all.
+            let again = route.carrier == Carrier::Udp;
+            attempt.next_auth = again.then(|| now + AUTH_INTERVAL);
+            attempt.allowance = COPY_BYTES;
+            let id = attempt.id;
+            let mut nonce = [0; NONCE_LEN];
+            random(&mut nonce);
+            buf.extend_from_slice(&self.sealer.seal(nonce, PathAuth { client, serial }.encode()));
+            return Some(Path { id, route });
+        }
+        let stop_after = self.config.connect_timeout;
+        let live = match &mut self.state {
+            State::Up { live } | State::Roaming { live, .. } => live,
+            _ => return None,
+        };
+        if live.next_dummy.is_some_and(|at| now >= at) {
+            let at = now + DUMMY_INTERVAL;
+            live.next_dummy = (at < live.proven_at + stop_after).then_some(at);
+            buf.resize(DUMMY_LEN, 0);
+            random(buf);
+            return Some(live.path);
+        }
+        None
+    }
+
+    /// Returns what happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Returns when [`Client::handle_timeout`] (and then
+    /// [`Client::poll_transmit`]) is to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let search = match self.search() {
+            Some(Search::Pausing { until }) => Some(*until),
+            Some(Search::Asking(a)) => Some(a.next_auth.map_or(a.deadline, |t| t.min(a.deadline))),
+            None => None,
+        };
+        let connect = match &self.state {
+            State::Connecting { deadline, .. } => Some(*deadline),
+            _ => None,
+        };
+        let dummy = match &self.state {
+            State::Up { live } | State::Roaming { live, .. } => live.next_dummy,
+            _ => None,
+        };
+        let drained = self.draining.map(|(_, until)| until);
+        [search, connect, dummy, drained, self.silent_at()].into_iter().flatten().min()
+    }
+
+    /// Returns where the transport's packets go.
+    ///
+    /// During the first connect they go to the path being asked for, right
+    /// behind the auth packet; later they stay on the path in use, and the one
+    /// asked for gets copies within its allowance.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let asked = self.attempt().and_then(|a| {
+            // Before the auth packet has gone out there is nothing to follow.
+            let path = Path { id: a.id, route: a.route.filter(|_| a.allowance > 0)? };
+            Some(Pending { path, allowance_bytes: a.allowance })
+        });
+        match &self.state {
+            State::Connecting { .. } => Routes { active: asked.map(|p| p.path), pending: None },
+            State::Up { live } => Routes { active: Some(live.path), pending: None },
+            State::Roaming { live, .. } => Routes { active: Some(live.path), pending: asked },
+            State::Idle | State::Down { .. } | State::Ended => Routes::default(),
+        }
+    }
+
+    /// Returns the path in use, if there is one that was proven.
+    #[must_use]
+    pub fn active(&self) -> Option<Path> {
+        match &self.state {
+            State::Up { live } | State::Roaming { live, .. } => Some(live.path),
+            _ => None,
+        }
+    }
+
+    /// Returns whether `path` exists: in use, being asked for, or draining.
+    #[must_use]
+    pub fn knows(&self, path: PathId) -> bool {
+        self.attempt().is_some_and(|a| a.id == path)
+            || self.live().is_some_and(|l| l.path.id == path)
+            || self.draining.is_some_and(|(id, _)| id == path)
+    }
+
+    /// Returns when the peer was last known to be alive.
+    #[must_use]
+    pub const fn last_contact(&self) -> Option<Instant> {
+        self.contact
+    }
+
+    /// Returns the last I/O error, for display.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Returns the serial of the newest path.
+    #[must_use]
+    pub const fn serial(&self) -> PathSerial {
+        self.serial
+    }
+
+    // ---- transitions -------------------------------------------------------
+
+    /// Returns whether the packet was an ack of ours.
+    fn handle_ack(&mut self, now: Instant, path: PathId, packet: &[u8]) -> bool {
+        if packet.len() != SEALED_LEN {
+            return false;
+        }
+        let Some(ack) = self.sealer.open(packet).and_then(|plain| PathAck::decode(&plain)) else {
+            return false;
+        };
+        if ack.server != self.config.server_id {
+            return false;
+        }
+        if ack.serial == self.serial {
+            tracing::debug!(%path, serial = %ack.serial, "path acknowledged");
+            self.on_proven(now);
+        } else if ack.serial > self.serial {
+            // Somebody with our id was there before us; catch up (PROTOCOL §2.2).
+            self.serial = ack.serial;
+            if let Some(attempt) = self.attempt_mut() {
+                attempt.next_auth = Some(now);
+            }
+        }
+        true
+    }
+
+    /// The path being asked for is proven: use it.
+    fn on_proven(&mut self, now: Instant) {
+        let Some((id, route)) = self.attempt().and_then(|a| Some((a.id, a.route?))) else { return };
+        let (old, was_down) = match &self.state {
+            State::Roaming { live, .. } => (Some(*live), false),
+            State::Down { old, .. } => (*old, true),
+            State::Idle | State::Connecting { .. } | State::Up { .. } | State::Ended => {
+                (None, false)
+            }
+        };
+        if let Some(old) = old {
+            self.drain(old.path.id, now);
+        }
+        let same_network = self.network.is_some_and(|n| n.same_network(&route));
+        let change = match self.network.replace(route) {
+            None => Change::First,
+            Some(_) if was_down => Change::Restored { same_network },
+            Some(_) => Change::Moved { same_network },
+        };
+        let path = Path { id, route };
+        let next_dummy = (route.carrier == Carrier::Udp).then_some(now + DUMMY_INTERVAL);
+        self.state = State::Up { live: Live { path, proven_at: now, next_dummy } };
+        self.last_error = None;
+        self.events.push_back(Event::Proven { path: id, change });
+    }
+
+    /// Keeps reading the old path for a while.
+    fn drain(&mut self, path: PathId, now: Instant) {
+        if let Some((older, _)) = self.draining.replace((path, now + DRAIN)) {
+            self.events.push_back(Event::Close { path: older });
+        }
+    }
+
+    /// Nothing is heard any more: stop using the path, go on searching.
+    fn on_lost(&mut self) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Roaming { live, search } => {
+                self.state = State::Down { old: Some(live), search };
+                self.events.push_back(Event::Lost { error: self.last_error.clone() });
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Begins to ask for a new path, at the candidate whose turn it is.
+    fn ask(&mut self, now: Instant) -> Search {
+        let candidates = self.config.candidates.len();
+        let Some(&remote) = self
+            .candidate
+            .checked_rem(candidates)
+            .and_then(|index| self.config.candidates.get(index))
+        else {
+            self.last_error = Some("no address to connect to".into());
+            return Search::Pausing { until: now + self.config.connect_timeout };
+        };
+        self.serial = self.serial.next();
+        let id = PathId(self.next_path);
+        self.next_path += 1;
+        let carrier = self.config.carrier;
+        let share = u32::try_from(candidates).unwrap_or(u32::MAX).max(1);
+        let patience = (self.config.connect_timeout / share).max(CANDIDATE_MIN);
+        let deadline = now + patience.min(self.config.connect_timeout);
+        self.events.push_back(Event::Open { path: id, carrier, remote });
+        Search::Asking(Attempt {
+            id,
+            remote,
+            began: now,
+            deadline,
+            route: None,
+            next_auth: None,
+            allowance: 0,
+        })
+    }
+
+    /// Ends the attempt under way, if any; the next one, with the next
+    /// candidate, begins at `until`.
+    fn give_up_attempt(&mut self, until: Instant) {
+        let Some(search) = self.search_mut() else { return };
+        let ended = std::mem::replace(search, Search::Pausing { until });
+        self.candidate = self.candidate.wrapping_add(1);
+        if let Search::Asking(attempt) = ended {
+            self.events.push_back(Event::Close { path: attempt.id });
+        }
+    }
+
+    /// When the path in use has to be given up if nothing more is heard.
+    fn silent_at(&self) -> Option<Instant> {
+        let live = match &self.state {
+            State::Up { live } | State::Roaming { live, .. } if self.watching => live,
+            _ => return None,
+        };
+        let contact = self.contact.map_or(live.proven_at, |c| c.max(live.proven_at));
+        Some(contact + self.config.heartbeat_timeout)
+    }
+
+    // ---- looking into the state --------------------------------------------
+
+    fn search(&self) -> Option<&Search> {
+        match &self.state {
+            State::Connecting { search, .. }
+            | State::Roaming { search, .. }
+            | State::Down { search, .. } => Some(search),
+            State::Idle | State::Up { .. } | State::Ended => None,
+        }
+    }
+
+    fn search_mut(&mut self) -> Option<&mut Search> {
+        match &mut self.state {
+            State::Connecting { search, .. }
+            | State::Roaming { search, .. }
+            | State::Down { search, .. } => Some(search),
+            State::Idle | State::Up { .. } | State::Ended => None,
+        }
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        match self.search()? {
+            Search::Asking(attempt) => Some(attempt),
+            Search::Pausing { .. } => None,
+        }
+    }
+
+    fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match self.search_mut()? {
+            Search::Asking(attempt) => Some(attempt),
+            Search::Pausing { .. } => None,
+        }
+    }
+
+    fn live(&self) -> Option<&Live> {
+        match &self.state {
+            State::Up { live } | State::Roaming { live, .. } => Some(live),
+            State::Down { old, .. } => old.as_ref(),
+            State::Idle | State::Connecting { .. } | State::Ended => None,
+        }
+    }
+
+    fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.state {
+            State::Up { live } | State::Roaming { live, .. } => Some(live),
+            State::Down { old, .. } => old.as_mut(),
+            State::Idle | State::Connecting { .. } | State::Ended => None,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! [`ClientProxy`]: the client machine on real sockets.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::hub::{Action, Half, Hub};
+use crate::client::{Change, Client, Config, Event, RenewReason};
+use crate::path::{Path, Route, Routes, SocketId, Verdict};
+use crate::socket::{LinkChange, PacketSocket, PathId};
+
+/// What the client proxy has to know; see the fields.
+pub type ClientConfig = Config;
+
+/// How the link to the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// The first connect is under way.
+    Connecting,
+    /// A proven path is in use.
+    Up,
+    /// There is no path; new ones are tried.
+    Lost,
+    /// The first connect failed. Whether anything at all was heard tells a
+    /// firewall from a server that does not want us.
+    Failed {
+        /// Whether any packet came back.
+        heard: bool,
+    },
+    /// [`ClientProxy::close`] was called.
+    Closed,
+}
+
+/// The link as a person would want to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// How it is.
+    pub state: LinkState,
+    /// Since when.
+    pub since: Instant,
+    /// When the server was last known to be there.
+    pub last_contact: Option<Instant>,
+    /// The I/O error that goes with it, if any.
+    pub reason: Option<String>,
+    /// How many paths were proven so far; grows with each roam.
+    pub paths: u64,
+    /// Our address on the path in use.
+    pub local: Option<SocketAddr>,
+    /// The server's address on the path in use.
+    pub remote: Option<SocketAddr>,
+}
+
+/// A client proxy. Clones are handles on the same one; it ends with
+/// [`ClientProxy::close`] or with the last handle and socket.
+#[derive(Clone, Debug)]
+pub struct ClientProxy {
+    hub: Arc<Hub<ClientHalf>>,
+    status: watch::Receiver<LinkStatus>,
+}
+
+impl ClientProxy {
+    /// Starts to ask for a path. Returns at once; the transport may send at
+    /// once, too: its first packets follow the auth packet.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] without any candidate.
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(config: ClientConfig) -> io::Result<Self> {
+        if config.candidates.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to"));
+        }
+        let (sender, status) = watch::channel(LinkStatus {
+            state: LinkState::Connecting,
+            since: Instant::now(),
+            last_contact: None,
+            reason: None,
+            paths: 0,
+            local: None,
+            remote: None,
+        });
+        let hub = Hub::new(ClientHalf { machine: Client::new(config), status: sender });
+        hub.with(|half, now| half.machine.start(now));
+        Ok(Self { hub, status })
+    }
+
+    /// Returns the socket that a transport runs over.
+    #[must_use]
+    pub fn socket(&self) -> Arc<dyn PacketSocket> {
+        self.hub.clone()
+    }
+
+    /// Tells that the heartbeat sent at `sent_at` was answered on the bus.
+    /// Silence means nothing until the first call; the bus' opening exchange
+    /// counts as one.
+    pub fn heartbeat_confirmed(&self, sent_at: Instant) {
+        self.hub.with(|half, now| half.machine.handle_heartbeat(now, sent_at));
+    }
+
+    /// Asks for a new path now; the old one stays in use until it is proven.
+    pub fn renew(&self, reason: RenewReason) {
+        self.hub.with(|half, now| half.machine.renew(now, reason));
+    }
+
+    /// Replaces the server's addresses, from the next renewal on.
+    pub fn set_candidates(&self, candidates: Vec<SocketAddr>) {
+        self.hub.with(|half, _| half.machine.set_candidates(candidates));
+    }
+
+    /// Returns how the link is at this moment.
+    #[must_use]
+    pub fn status(&self) -> LinkStatus {
+        let (mut status, active) = self.hub.look(|half| {
+            let mut status = half.status.borrow().clone();
+            status.last_contact = half.machine.last_contact();
+            (status, half.machine.active())
+        });
+        status.local = active.and_then(|path| self.hub.local_addr(&path));
+        status.remote = active.map(|path| path.route.remote);
+        status
+    }
+
+    /// Returns a watch that changes with each transition of [`LinkStatus::state`]
+    /// and each new path. What else the status says may have moved on:
+    /// [`ClientProxy::status`] tells.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<LinkStatus> {
+        self.status.clone()
+    }
+
+    /// Closes all sockets. The transport's next call fails.
+    pub fn close(&self) {
+        self.hub.with(|half, now| {
+            half.machine.close();
+            half.tell(now, LinkState::Closed, None);
+        });
+        self.hub.close();
+    }
+}
+
+#[derive(Debug)]
+struct ClientHalf {
+    machine: Client,
+    status: watch::Sender<LinkStatus>,
+}
+
+impl ClientHalf {
+    fn tell(&self, now: Instant, state: LinkState, reason: Option<String>) {
+        self.status.send_modify(|status| {
+            if status.state != state {
+                status.since = now;
+            }
+            status.last_contact = self.machine.last_contact();
+            status.state = state;
+            status.reason = reason;
+        });
+    }
+
+    fn on_proven(&self, change: Change) -> Option<Action> {
+        self.status.send_modify(|status| status.paths += 1);
+        self.tell(Instant::now(), LinkState::Up, None);
+        match change {
+            Change::First => None,
+            Change::Moved { same_network } => {
+                Some(Action::Link(LinkChange::Moved { same_network }))
+            }
+            Change::Restored { same_network } => {
+                Some(Action::Link(LinkChange::Restored { same_network }))
+            }
+        }
+    }
+}
+
+impl Half for ClientHalf {
+    fn handle_packet(&mut self, now: Instant, from: &Route, packet: &[u8]) -> Verdict {
+        self.machine.handle_packet(now, from.socket, packet)
+    }
+
+    fn handle_accepted(&mut self, now: Instant, path: PathId) {
+        self.machine.handle_accepted(now, path);
+    }
+
+    fn handle_copied(&mut self, path: PathId, bytes: u64) {
+        self.machine.handle_copied(path, bytes);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.machine.handle_timeout(now);
+    }
+
+    fn handle_failed(&mut self, now: Instant, route: &Route, error: &io::Error) {
+        self.machine.handle_failed(now, PathId(route.socket.0), error.to_string());
+    }
+
+    fn handle_opened(&mut self, now: Instant, path: PathId, opened: io::Result<Option<IpAddr>>) {
+        match opened {
+            Ok(local) => self.machine.handle_opened(now, path, local),
+            Err(error) => self.machine.handle_failed(now, path, error.to_string()),
+        }
+    }
+
+    fn poll_transmit(
+        &mut self,
+        now: Instant,
+        random: &mut dyn FnMut(&mut [u8]),
+        buf: &mut Vec<u8>,
+    ) -> Option<Path> {
+        self.machine.poll_transmit(now, random, buf)
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        loop {
+            let action = match self.machine.poll_event()? {
+                Event::Open { path, carrier, remote } => {
+                    Some(Action::Open { path, carrier, remote })
+                }
+                Event::Close { path } => Some(Action::Close(SocketId(path.0))),
+                Event::Proven { change, .. } => self.on_proven(change),
+                Event::Lost { error } => {
+                    self.tell(Instant::now(), LinkState::Lost, error);
+                    Some(Action::Link(LinkChange::Lost))
+                }
+                Event::ConnectFailed { heard, error } => {
+                    self.tell(Instant::now(), LinkState::Failed { heard }, error);
+                    Some(Action::End)
+                }
+            };
+            if action.is_some() {
+                return action;
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+
+    fn routes(&self) -> Routes {
+        self.machine.routes()
+    }
+
+    fn knows(&self, route: &Route) -> bool {
+        self.machine.knows(PathId(route.socket.0))
+    }
+}

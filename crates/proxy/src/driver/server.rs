@@ -1,0 +1,215 @@
+//! [`ServerProxy`]: the server machine on real sockets.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::hub::{Action, Half, Hub};
+use crate::client::Change;
+use crate::path::{Path, Route, Routes, Verdict};
+use crate::server::{Config, Event, Server};
+use crate::socket::{LinkChange, PacketSocket, PathId};
+
+/// What the server proxy has to know; see the fields.
+pub type ServerConfig = Config;
+
+/// What the owner of the bus has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// A path was proven. Unless it is the first one, the input-discard marker
+    /// has to be armed (PROTOCOL §2.3).
+    NewPath {
+        /// Whether it is the first one of the process.
+        first: bool,
+        /// The client's address on it.
+        remote: SocketAddr,
+    },
+    /// Nothing was accepted from the client for the heartbeat timeout.
+    Silent,
+    /// The client is heard again.
+    Back,
+}
+
+/// A server proxy. Clones are handles on the same one; it ends with
+/// [`ServerProxy::close`] or with the last handle and socket.
+#[derive(Clone, Debug)]
+pub struct ServerProxy {
+    hub: Arc<Hub<ServerHalf>>,
+}
+
+impl ServerProxy {
+    /// Serves bound UDP sockets, all of them for the whole life of the proxy.
+    ///
+    /// # Errors
+    /// When a socket cannot be set up.
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind_udp(sockets: Vec<UdpSocket>, config: ServerConfig) -> io::Result<(Self, Events)> {
+        let (proxy, events) = Self::new(config);
+        sockets.into_iter().try_for_each(|socket| proxy.hub.add_udp(socket))?;
+        Ok((proxy, events))
+    }
+
+    /// Serves TCP listeners.
+    ///
+    /// # Errors
+    /// When a listener cannot be set up.
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind_tcp(
+        listeners: Vec<TcpListener>,
+        config: ServerConfig,
+    ) -> io::Result<(Self, Events)> {
+        let (proxy, events) = Self::new(config);
+        listeners.into_iter().try_for_each(|listener| proxy.hub.add_listener(listener))?;
+        Ok((proxy, events))
+    }
+
+    fn new(config: ServerConfig) -> (Self, Events) {
+        let (owner, events) = mpsc::unbounded_channel();
+        let hub = Hub::new(ServerHalf { machine: Server::new(config), owner });
+        (Self { hub }, Events(events))
+    }
+
+    /// Returns the socket that a transport runs over.
+    #[must_use]
+    pub fn socket(&self) -> Arc<dyn PacketSocket> {
+        self.hub.clone()
+    }
+
+    /// Tells that the bus is up: from now on the client's silence counts.
+    pub fn set_bus_up(&self, heartbeat_timeout: Duration) {
+        self.hub.with(|half, now| half.machine.set_bus_up(now, heartbeat_timeout));
+    }
+
+    /// Returns the client's address on the path in use.
+    #[must_use]
+    pub fn remote_addr(&self) -> Option<SocketAddr> {
+        self.hub.look(|half| half.machine.active()).map(|path| path.route.remote)
+    }
+
+    /// Returns our address on the path in use.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        let path = self.hub.look(|half| half.machine.active())?;
+        self.hub.local_addr(&path)
+    }
+
+    /// Closes all sockets. The transport's next call fails.
+    pub fn close(&self) {
+        self.hub.close();
+    }
+}
+
+/// The events of a [`ServerProxy`], in order.
+#[derive(Debug)]
+pub struct Events(mpsc::UnboundedReceiver<ServerEvent>);
+
+impl Events {
+    /// Waits for the next event; `None` once the proxy is gone.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<ServerEvent> {
+        self.0.recv().await
+    }
+}
+
+#[derive(Debug)]
+struct ServerHalf {
+    machine: Server,
+    /// Unbounded, but each event takes a packet only the client can make, or H
+    /// of silence.
+    owner: mpsc::UnboundedSender<ServerEvent>,
+}
+
+impl ServerHalf {
+    fn tell(&self, event: ServerEvent) {
+        if self.owner.send(event).is_err() {
+            tracing::trace!(?event, "nobody listens to the events");
+        }
+    }
+}
+
+impl Half for ServerHalf {
+    fn handle_packet(&mut self, now: Instant, from: &Route, packet: &[u8]) -> Verdict {
+        self.machine.handle_packet(now, from, packet)
+    }
+
+    fn handle_accepted(&mut self, now: Instant, path: PathId) {
+        self.machine.handle_accepted(now, path);
+    }
+
+    fn handle_copied(&mut self, path: PathId, bytes: u64) {
+        self.machine.handle_copied(path, bytes);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.machine.handle_timeout(now);
+    }
+
+    fn handle_failed(&mut self, _now: Instant, route: &Route, _error: &io::Error) {
+        // An unconnected UDP socket is not at fault when one address is.
+        if route.carrier == crate::Carrier::Tcp {
+            self.machine.handle_failed(route);
+        }
+    }
+
+    fn handle_opened(&mut self, _: Instant, _: PathId, _: io::Result<Option<IpAddr>>) {
+        // The server opens nothing.
+    }
+
+    fn poll_transmit(
+        &mut self,
+        now: Instant,
+        random: &mut dyn FnMut(&mut [u8]),
+        buf: &mut Vec<u8>,
+    ) -> Option<Path> {
+        self.machine.poll_transmit(now, random, buf)
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        loop {
+            match self.machine.poll_event()? {
+                Event::Proven { path, change } => {
+                    let first = change == Change::First;
+                    self.tell(ServerEvent::NewPath { first, remote: path.route.remote });
+                    match change {
+                        Change::First => {}
+                        Change::Moved { same_network } => {
+                            return Some(Action::Link(LinkChange::Moved { same_network }));
+                        }
+                        Change::Restored { same_network } => {
+                            return Some(Action::Link(LinkChange::Restored { same_network }));
+                        }
+                    }
+                }
+                Event::Silent => self.tell(ServerEvent::Silent),
+                Event::Back => self.tell(ServerEvent::Back),
+                Event::Recovered => {
+                    return Some(Action::Link(LinkChange::Restored { same_network: true }));
+                }
+                Event::Lost => return Some(Action::Link(LinkChange::Lost)),
+                Event::Knock => {
+                    return Some(Action::Link(LinkChange::Restored { same_network: false }));
+                }
+                Event::Close { path } => return Some(Action::Close(path.route.socket)),
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+
+    fn routes(&self) -> Routes {
+        self.machine.routes()
+    }
+
+    fn knows(&self, _route: &Route) -> bool {
+        true
+    }
+}

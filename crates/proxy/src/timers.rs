@@ -1,0 +1,59 @@
+//! Every timer and bound of the proxy, one sentence each.
+//!
+//! Those with "PROTOCOL" are the reference's and visible to a peer; the others
+//! are ours to choose.
+
+use std::time::Duration;
+
+/// Default for how long the first connect, and every single attempt to renew
+/// the path, may take (PROTOCOL §11).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Default for how long the peer may be silent before the path counts as lost
+/// (PROTOCOL §11, "heartbeat timeout").
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Auth packets are repeated at this pace until the path is proven (PROTOCOL §2.5).
+pub const AUTH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Dummies follow one another at this pace from the ack until the first
+/// accepted packet (PROTOCOL §2.5).
+pub const DUMMY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes of a dummy; packets up to this size never reach the transport (PROTOCOL §2.3).
+pub const DUMMY_LEN: usize = 16;
+
+/// Pause after an attempt that nothing answered (PROTOCOL §2.5: min(interval,
+/// 10 s), and the default interval is 1 s).
+pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// First spacing of renewals caused by I/O errors; doubles with each, so that
+/// a dead interface or forged ICMP cannot make us spin (DESIGN D4).
+pub const ERROR_SPACING_MIN: Duration = Duration::from_millis(100);
+
+/// Largest spacing of renewals caused by I/O errors (DESIGN D4).
+pub const ERROR_SPACING_MAX: Duration = Duration::from_secs(5);
+
+/// Packets that were under way on the old path are still taken for this long
+/// after a new one was proven, so that a roam loses nothing.
+pub const DRAIN: Duration = Duration::from_secs(1);
+
+/// Shortest time one candidate gets in the first connect, however many there are.
+pub const CANDIDATE_MIN: Duration = Duration::from_secs(1);
+
+/// What the client sends to a path it has asked for but not yet heard from,
+/// per auth packet sent there: enough for a handshake flight or keystrokes,
+/// too little to flood the path with bulk data twice.
+pub const COPY_BYTES: u64 = 8 * 1024;
+
+/// The server sends a pending address at most this many times the bytes it
+/// received from it, so that a replayed auth packet cannot aim much at a
+/// third party (DESIGN D10).
+pub const AMPLIFICATION: u64 = 3;
+
+/// The server's TCP listener holds at most this many connections that have
+/// not authenticated (DESIGN D10).
+pub const TCP_UNAUTHENTICATED_MAX: usize = 4;
+
+/// How long a TCP connection may take to authenticate (DESIGN D10).
+pub const TCP_AUTH_TIMEOUT: Duration = Duration::from_secs(3);
