@@ -15,7 +15,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+pub use text::{HELP, USAGE, VERSION};
+
 use crate::config::AddressFamily;
+use text::NOT_SUPPORTED;
+
+mod text;
 
 /// What a command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,49 +140,6 @@ pub enum UsageError {
         reason: &'static str,
     },
 }
-
-/// The usage, as ssh prints it when it is called wrongly.
-pub const USAGE: &str = "\
-usage: tssh [-46aCGkNnqsTtVvx] [-b bind_address] [-c cipher_spec] [-E log_file]
-            [-e escape_char] [-F configfile] [-i identity_file]
-            [-l login_name] [-m mac_spec] [-o option] [-p port]
-            [--udp | --quic | --tcp] [--tsshd-path path] [--tsshd-port ports]
-            [--debug] [--help] destination [command [argument ...]]";
-
-/// The help printed for `--help`.
-pub const HELP: &str = "\
-usage: tssh [options] destination [command [argument ...]]
-
-destination is [user@]host or ssh://[user@]host[:port].
-
-Session over UDP:
-  --udp, --quic       move the session to QUIC over UDP after the login
-  --tcp               plain ssh, whatever the configuration says
-  --tsshd-path path   path of the server program (default: tsshd)
-  --tsshd-port ports  ports the server may use (default: 61001-61999)
-  --debug             diagnostics of both ends
-
-As in ssh:
-  -4, -6              IPv4 or IPv6 only
-  -b address          local address to connect from
-  -C                  ask for compression
-  -c ciphers          ciphers, in order of preference
-  -E file             write diagnostics to a file
-  -e char             escape character, ^X or none (default: ~)
-  -F file             configuration file instead of the usual ones, or none
-  -G                  print the resolved configuration
-  -i file             private key; may be repeated
-  -l user             user to log in as
-  -m macs             MAC algorithms, in order of preference
-  -N                  run nothing
-  -n                  standard input from /dev/null
-  -o key=value        any option of the configuration file; may be repeated
-  -p port             port of the ssh server
-  -q                  say nothing but what is fatal
-  -s                  the command names a subsystem
-  -T, -t              never, or always (-tt: even without a local one) ask for a terminal
-  -V, --version       print the version
-  -v                  say more; up to three times";
 
 /// Parses the arguments after the program's name.
 ///
@@ -394,11 +356,9 @@ impl<'a> Parser<'a> {
     /// Takes a destination apart: `[user@]host`, where the last `@` splits, or an ssh URI.
     fn destination(&mut self, word: &OsStr) -> Result<(), UsageError> {
         let word = text(word)?;
-        let (user, host, port) = match word.get(..6) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("ssh://") => {
-                uri(word.get(6..).unwrap_or_default()).ok_or(UsageError::Destination)?
-            }
-            _ => match word.rsplit_once('@') {
+        let (user, host, port) = match word.strip_prefix("ssh://") {
+            Some(rest) => uri(rest).ok_or(UsageError::Destination)?,
+            None => match word.rsplit_once('@') {
                 Some(("", _)) => return Err(UsageError::Destination),
                 Some((user, host)) => (Some(user.to_owned()), host.to_owned(), None),
                 None => (None, word, None),
@@ -517,47 +477,182 @@ fn refuse(flag: &str, name: &str) -> UsageError {
     }
 }
 
-/// Options of OpenSSH 9.2 and of the reference client that this version does not have.
-const NOT_SUPPORTED: &[(&str, &str)] = &[
-    ("-1", "SSH protocol v.1 is no longer supported"),
-    ("-A", "agent forwarding; log in without it"),
-    ("-B", "binding to an interface; use -b with the interface's address"),
-    ("-D", "SOCKS forwarding; use ssh -D"),
-    ("-f", "going to the background; use tssh -n ... &"),
-    ("-g", "forwarding; use ssh -g"),
-    ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s)"),
-    ("-J", "jump hosts; use ssh -J"),
-    ("-K", "GSSAPI; use ssh -K"),
-    ("-L", "local forwarding; use ssh -L"),
-    ("-M", "connection sharing; use ssh -M"),
-    ("-O", "connection sharing; use ssh -O"),
-    ("-P", "tags; use ssh -P"),
-    ("-Q", "queries; use ssh -Q"),
-    ("-R", "remote forwarding; use ssh -R"),
-    ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
-    ("-W", "stdio forwarding; use ssh -W"),
-    ("-w", "tunnel devices; use ssh -w"),
-    ("-X", "X11 forwarding; use ssh -X"),
-    ("-Y", "X11 forwarding; use ssh -Y"),
-    ("-y", "logging to syslog; use -E file"),
-    ("--attach", "attaching to a running session"),
-    ("--client", "file transfer; use sftp -S tssh or rsync -e tssh"),
-    ("--dns", "name servers of its own; set them in the system"),
-    ("--download-path", "file transfer; use sftp -S tssh or rsync -e tssh"),
-    ("--dragfile", "file transfer; use sftp -S tssh or rsync -e tssh"),
-    ("--enc-secret", "secrets in files; use ssh-agent or a key with a passphrase"),
-    ("--install-trzsz", "installing helpers; see the installation notes"),
-    (
-        "--install-tsshd",
-        "installing the server; copy tsshd to the host, see the installation notes",
-    ),
-    ("--kcp", "KCP; use --quic, or --udp without UdpMode KCP"),
-    ("--list-hosts", "listing hosts; see ~/.ssh/config"),
-    ("--new-host", "adding hosts; edit ~/.ssh/config"),
-    ("--reconnect", "logging in again; sessions over --udp survive outages"),
-    ("--relay", "file transfer relaying"),
-    ("--remove-host-key", "use ssh-keygen -R host"),
-    ("--tracelog", "use --debug"),
-    ("--upload-file", "file transfer; use sftp -S tssh or rsync -e tssh"),
-    ("--zmodem", "file transfer; use sftp -S tssh or rsync -e tssh"),
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(words: &[&str]) -> CommandLine {
+        parse(words.iter().map(Into::into)).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    fn refusal(words: &[&str]) -> UsageError {
+        let result = parse(words.iter().map(Into::into));
+        result.expect_err(&format!("{words:?} is refused"))
+    }
+
+    fn option(text: &str) -> Flag {
+        Flag::Option(text.to_owned())
+    }
+
+    #[test]
+    fn words_after_the_host_are_options_until_the_command_begins() {
+        for (words, command) in [
+            (&["h"][..], &[][..]),
+            (&["h", "ls", "-l", "-v"], &["ls", "-l", "-v"]),
+            (&["h", "-v", "ls", "-p", "3"], &["ls", "-p", "3"]),
+            (&["h", "--", "-v"], &["-v"]),
+            (&["--", "h", "-v"], &["-v"]),
+            (&["-v", "--", "h", "--", "x"], &["--", "x"]),
+            (&["h", "-", "x"], &["-", "x"]),
+            (&["h", "x", "--udp", "--"], &["x", "--udp", "--"]),
+            (&["h", ""], &[""]),
+        ] {
+            let line = line(words);
+            assert_eq!(line.host, "h", "{words:?}");
+            assert_eq!(line.command, command, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn options_may_be_clustered_and_have_their_value_attached() {
+        for words in [
+            &["-tv", "-p", "22", "h"][..],
+            &["-tvp22", "h"],
+            &["-tvp", "22", "h"],
+            &["-t", "h", "-v", "-p22"],
+        ] {
+            let flags = line(words).flags;
+            assert_eq!(flags, [Flag::Terminal, Flag::Verbose, option("Port 22")], "{words:?}");
+        }
+        assert_eq!(line(&["-o", "-v", "h"]).flags, [option("-v")]);
+        assert_eq!(line(&["-oPort=1", "h"]).flags, [option("Port=1")]);
+        assert_eq!(line(&["-vvv", "h"]).flags, [Flag::Verbose, Flag::Verbose, Flag::Verbose]);
+    }
+
+    #[test]
+    fn values_reach_the_reader_of_lines_unchanged() {
+        for user in ["bob", "a b", "x\"y\\", "#1", "=z"] {
+            let flags = line(&["-l", user, "h"]).flags;
+            let [Flag::Option(text)] = &flags[..] else {
+                panic!("one option, not {flags:?}");
+            };
+            let settings = crate::config::resolve(
+                &line(&["-F", "none", "-o", text, "h"]),
+                &crate::config::Environment::of_process().expect("a user"),
+            );
+            assert_eq!(settings.expect("a sound option").user, user);
+        }
+    }
+
+    #[test]
+    fn our_options_mix_with_those_of_ssh() {
+        let line = line(&["--udp", "-v", "h", "--tsshd-path=/x y", "--debug", "ls"]);
+        assert!(line.link.udp && line.debug);
+        assert_eq!(line.flags, [Flag::Verbose, option("TsshdPath \"/x y\"")]);
+        assert_eq!(line.command, ["ls"]);
+    }
+
+    #[test]
+    fn destinations_are_taken_apart_as_ssh_does() {
+        for (word, user, host, port) in [
+            ("host", None, "host", None),
+            ("bob@host", Some("bob"), "host", None),
+            ("a@b@host", Some("a@b"), "host", None),
+            ("bob@[::1]", Some("bob"), "::1", None),
+            ("[fe80::1%lo]", None, "fe80::1%lo", None),
+            ("::1", None, "::1", None),
+            ("ssh://host", None, "host", None),
+            ("ssh://host:7/", None, "host", Some(7)),
+            ("ssh://a%40b@host", Some("a@b"), "host", None),
+            ("ssh://bob;x=y@host", Some("bob"), "host", None),
+            ("ssh://bob@[::1]:22", Some("bob"), "::1", Some(22)),
+            ("ssh://[::1]", None, "::1", None),
+            ("SSH://host", None, "SSH://host", None),
+        ] {
+            let line = line(&[word]);
+            assert_eq!(line.host, host, "{word}");
+            let user = user.map(|user| option(&format!("User \"{user}\"")));
+            let port = port.map(|port: u16| option(&format!("Port {port}")));
+            let flags: Vec<_> = user.into_iter().chain(port).collect();
+            assert_eq!(line.flags, flags, "{word}");
+        }
+    }
+
+    #[test]
+    fn malformed_destinations_are_refused() {
+        for word in [
+            "",
+            "@host",
+            "bob@",
+            "ssh://",
+            "ssh://host:0",
+            "ssh://host:x",
+            "ssh://host/dir",
+            "ssh://%zz",
+            "ssh://@h",
+            "[]",
+        ] {
+            assert_eq!(refusal(&[word]), UsageError::Destination, "{word}");
+        }
+        for word in ["a b", "h;id", "$(id)", "x`id`", "bob@-oProxyCommand=id", "h\n"] {
+            let text = refusal(&[word]).to_string();
+            assert_eq!(text, "hostname contains invalid characters", "{word:?}");
+        }
+        assert_eq!(refusal(&[]), UsageError::Destination);
+        assert_eq!(refusal(&["-v"]), UsageError::Destination);
+    }
+
+    #[test]
+    fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
+        for flag in
+            ["-A", "-L", "-J", "-X", "-f", "-W", "-D", "-R", "-M", "-O", "--kcp", "--attach"]
+        {
+            let text = refusal(&[flag, "1:h:2", "h"]).to_string();
+            assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
+        }
+        assert_eq!(refusal(&["-tA", "h"]), refusal(&["-A", "h"]));
+        for flag in ["-j", "-h", "-Z", "--nonsense", "-ü"] {
+            let text = refusal(&[flag, "h"]).to_string();
+            assert!(text.starts_with("unknown option -- "), "{text}");
+            assert!(text.contains("usage: tssh "), "{text}");
+        }
+        assert!(matches!(refusal(&["h", "-p"]), UsageError::MissingArgument(_)));
+        assert!(matches!(refusal(&["--udp=yes", "h"]), UsageError::UnwantedArgument(_)));
+        assert_eq!(refusal(&["-s", "h"]), UsageError::NoSubsystem);
+        assert_eq!(refusal(&["-p0", "h"]).to_string(), "Bad port '0'");
+    }
+
+    #[test]
+    fn what_we_do_not_have_may_be_switched_off() {
+        assert_eq!(line(&["-axk2", "-S", "none", "h"]).flags, []);
+    }
+
+    #[test]
+    fn version_and_help_need_nothing_else() {
+        for (words, action) in [
+            (&["-V"][..], Action::Version),
+            (&["--version"], Action::Version),
+            (&["h", "-vV", "-j"], Action::Version),
+            (&["--help"], Action::Help),
+            (&["-G", "h"], Action::PrintConfig),
+        ] {
+            assert_eq!(line(words).action, action, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_the_help_is_taken() {
+        let flags = HELP.lines().filter_map(|line| line.strip_prefix("  -"));
+        for flag in flags.flat_map(|line| line.split("  ").next().unwrap_or_default().split(", ")) {
+            let flag = flag.trim_start_matches('-');
+            let mut parts = flag.split(' ');
+            let name = parts.next().unwrap_or_default();
+            let dashes = if name.len() == 1 { "-" } else { "--" };
+            let mut words = vec![format!("{dashes}{name}")];
+            words.extend(parts.next().map(|_| "1".to_owned()));
+            words.extend(["h", "c"].map(str::to_owned));
+            let result = parse(words.iter().map(OsString::from));
+            assert!(result.is_ok(), "{words:?}: {result:?}");
+        }
+    }
+}

@@ -2,13 +2,14 @@
 //!
 //! Handed in, so that tests need neither a home directory nor a process environment of their own.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
 use crate::sys::account;
 
 /// The user, the machine and the process, as the configuration sees them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Environment {
     /// The user's home directory, from the passwd entry and not from `HOME`.
     pub home: PathBuf,
@@ -22,6 +23,21 @@ pub struct Environment {
     pub variables: Vec<(String, String)>,
     /// The system's configuration file.
     pub system_config: PathBuf,
+}
+
+/// Shows the names of the variables only: their values may be secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Environment")
+            .field("home", &self.home)
+            .field("user", &self.user)
+            .field("uid", &self.uid)
+            .field("host_name", &self.host_name)
+            .field("variables", &names)
+            .field("system_config", &self.system_config)
+            .finish()
+    }
 }
 
 impl Environment {

@@ -20,8 +20,10 @@ mod files;
 mod keywords;
 mod lex;
 mod options;
+mod paths;
 mod resolve;
 pub mod settings;
+mod udp;
 
 pub use environment::Environment;
 pub use error::{BadLine, ConfigError};

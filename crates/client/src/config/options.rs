@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::keywords::{Form, Keyword};
 use super::lex;
@@ -68,6 +69,11 @@ impl Options {
     /// Returns the value of a yes/no keyword.
     pub(super) fn flag(&self, slot: &str) -> Option<bool> {
         self.word(slot).map(is_yes)
+    }
+
+    /// Returns the value of a time keyword; `None` if it is `none` or not set.
+    pub(super) fn duration(&self, slot: &str) -> Option<Duration> {
+        self.word(slot).and_then(lex::time)
     }
 
     /// Returns all settings, in no order.

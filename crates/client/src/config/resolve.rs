@@ -6,8 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
-use std::time::Duration;
 
 use super::environment::Environment;
 use super::error::{ConfigError, system_text};
@@ -15,8 +13,9 @@ use super::expand::{self, Tokens};
 use super::files::Pass;
 use super::keywords::{self, Keyword, Standing};
 use super::options::{self, Options, Origin, Setting};
+use super::paths::Paths;
 use super::settings::*;
-use super::{canonical, lex};
+use super::{canonical, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
 
 /// Resolves the settings of the destination that a command line names.
@@ -145,6 +144,7 @@ impl Draft<'_> {
             .map_err(|problem| ConfigError::BadOption { problem })
     }
 
+    /// Returns the log level so far: that of the flags, or else of the configuration.
     fn current_level(&self) -> LogLevel {
         self.level
             .or_else(|| self.options.word("loglevel").map(log_level))
@@ -205,7 +205,7 @@ impl Draft<'_> {
         if let Some(reason) = self.options.word("refuseconnection") {
             return Err(ConfigError::Refused(reason.to_owned()));
         }
-        let udp = self.udp()?;
+        let udp = udp::settings(self.line, &self.options)?;
         let options = &self.options;
         let user = options.word("user").unwrap_or(&self.environment.user);
         let port = options.word("port").and_then(|port| port.parse().ok());
@@ -230,7 +230,7 @@ impl Draft<'_> {
                 _ => AddressFamily::Any,
             },
             bind_address: bind_address(options)?,
-            connect_timeout: duration(options, "connecttimeout"),
+            connect_timeout: options.duration("connecttimeout"),
             connection_attempts: number(options, "connectionattempts", 1),
             batch_mode: options.flag("batchmode").unwrap_or(false),
             number_of_password_prompts: number(options, "numberofpasswordprompts", 3),
@@ -262,7 +262,8 @@ impl Draft<'_> {
                 host_key: options.word("hostkeyalgorithms").map(str::to_owned),
             },
             compression: options.flag("compression").unwrap_or(false),
-            server_alive_interval: duration(options, "serveraliveinterval")
+            server_alive_interval: options
+                .duration("serveraliveinterval")
                 .filter(|interval| !interval.is_zero()),
             server_alive_count_max: number(options, "serveralivecountmax", 3),
             send_env: self.sent_variables(),
@@ -280,7 +281,10 @@ impl Draft<'_> {
                 .word("escapechar")
                 .and_then(options::escape_char)
                 .unwrap_or(Some(b'~')),
-            log_level: self.current_level(),
+            log_level: match self.line.debug {
+                true => LogLevel::Debug3,
+                false => self.current_level(),
+            },
             udp,
             warnings: self.warnings,
             host_name,
@@ -341,193 +345,7 @@ impl Draft<'_> {
             .map(Some)
             .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
     }
-
-    /// Resolves our own keywords.
-    fn udp(&mut self) -> Result<UdpSettings, ConfigError> {
-        let (mode, explicit) = self.udp_mode()?;
-        let options = &self.options;
-        let mtu = options.word("udpmtu").and_then(|mtu| mtu.parse::<u32>().ok());
-        let udp = UdpSettings {
-            mode,
-            explicit,
-            proxy_mode: match options.word("udpproxymode") {
-                None => UdpProxyMode::Udp,
-                Some(word) if word.eq_ignore_ascii_case("udp") => UdpProxyMode::Udp,
-                Some(word) if word.eq_ignore_ascii_case("tcp") => UdpProxyMode::Tcp,
-                Some(word) => {
-                    return Err(self
-                        .bad_value("udpproxymode", format!("\"{word}\" is neither udp nor tcp")));
-                }
-            },
-            mtu: match mtu {
-                None | Some(0) => None,
-                Some(mtu) => match u16::try_from(mtu) {
-                    Ok(mtu) if (1200..=1452).contains(&mtu) => Some(mtu),
-                    _ => {
-                        return Err(
-                            self.bad_value("udpmtu", format!("{mtu} is not between 1200 and 1452"))
-                        );
-                    }
-                },
-            },
-            tsshd_path: options.word("tsshdpath").unwrap_or("tsshd").to_owned(),
-            tsshd_port: match options.word("tsshdport") {
-                Some(ports) => {
-                    Some(port_ranges(ports).map_err(|p| self.bad_value("tsshdport", p))?)
-                }
-                None => None,
-            },
-            alive_timeout: self
-                .timeout("udpalivetimeout", Duration::from_secs(10 * 24 * 60 * 60))?,
-            heartbeat_timeout: self.timeout("udpheartbeattimeout", Duration::from_secs(3))?,
-            reconnect_timeout: self.timeout("udpreconnecttimeout", Duration::from_secs(15))?,
-            connect_timeout: duration(options, "connecttimeout")
-                .filter(|limit| !limit.is_zero())
-                .unwrap_or(Duration::from_secs(10)),
-            debug: self.line.debug,
-        };
-        Ok(udp)
-    }
-
-    /// Decides between plain ssh and a UDP link (CLIENT-OPTIONS §2.2), and whether the command
-    /// line asked for it.
-    fn udp_mode(&self) -> Result<(UdpMode, bool), ConfigError> {
-        let link = self.line.link;
-        let configured = self.options.get("udpmode");
-        let by_option = configured.is_some_and(|setting| setting.origin == Origin::CommandLine);
-        let explicit = link.udp || link.quic || by_option;
-        if link.tcp {
-            return Ok((UdpMode::No, false));
-        }
-        if link.quic && !by_option {
-            return Ok((UdpMode::Quic, true));
-        }
-        let Some(setting) = configured else {
-            let mode = if link.udp { UdpMode::Quic } else { UdpMode::No };
-            return Ok((mode, explicit));
-        };
-        let word = setting.values.first().map_or("", String::as_str);
-        match word.to_ascii_lowercase().as_str() {
-            "yes" | "true" | "quic" => Ok((UdpMode::Quic, explicit)),
-            "no" | "false" if link.udp && !by_option => Ok((UdpMode::Quic, true)),
-            "no" | "false" => Ok((UdpMode::No, false)),
-            "kcp" => Err(ConfigError::not_supported(
-                &setting.origin,
-                "udpmode",
-                "KCP is not in this version; use UdpMode QUIC, or --quic for this session",
-            )),
-            _ => {
-                Err(self.bad_value("udpmode", format!("\"{word}\" is none of no, yes, QUIC, KCP")))
-            }
-        }
-    }
-
-    /// Returns one of our timeouts, which cannot be zero.
-    fn timeout(&self, slot: &'static str, usual: Duration) -> Result<Duration, ConfigError> {
-        match duration(&self.options, slot) {
-            Some(Duration::ZERO) => {
-                Err(self.bad_value(slot, "the timeout must not be zero".to_owned()))
-            }
-            limit => Ok(limit.unwrap_or(usual)),
-        }
-    }
-
-    /// Says what is wrong with a value, and where it was set.
-    fn bad_value(&self, slot: &'static str, problem: String) -> ConfigError {
-        let origin = self.options.get(slot).map(|s| s.origin.to_string());
-        ConfigError::BadOption {
-            problem: format!("{}: {slot}: {problem}", origin.unwrap_or_default()),
-        }
-    }
 }
-
-/// The keywords whose values are paths.
-struct Paths<'a> {
-    tokens: &'a Tokens<'a>,
-    options: &'a Options,
-}
-
-impl Paths<'_> {
-    fn expand(&self, keyword: &'static str, path: &str) -> Result<String, ConfigError> {
-        let failed = |problem| ConfigError::Expansion { keyword, problem };
-        let path = self
-            .tokens
-            .environment
-            .expand_tilde(path)
-            .ok_or_else(|| failed(format!("no such user: {path}")))?;
-        self.tokens.expand_with_variables(&path).map_err(failed)
-    }
-
-    fn identity_files(&self) -> Result<Vec<IdentityFile>, ConfigError> {
-        let Some(setting) = self.options.get("identityfile") else {
-            let directory = self.tokens.environment.home.join(".ssh");
-            let files = DEFAULT_IDENTITIES
-                .iter()
-                .map(|name| IdentityFile { path: directory.join(name), explicit: false });
-            return Ok(files.collect());
-        };
-        let mut files = Vec::new();
-        for value in &setting.values {
-            if value.eq_ignore_ascii_case("none") {
-                continue;
-            }
-            let file =
-                IdentityFile { path: self.expand("IdentityFile", value)?.into(), explicit: true };
-            if !files.contains(&file) {
-                files.push(file);
-            }
-        }
-        Ok(files)
-    }
-
-    fn identity_agent(&self) -> Result<IdentityAgent, ConfigError> {
-        let Some(word) = self.options.word("identityagent") else {
-            return Ok(IdentityAgent::Environment);
-        };
-        if word.eq_ignore_ascii_case("none") {
-            return Ok(IdentityAgent::None);
-        }
-        if word == "SSH_AUTH_SOCK" {
-            return Ok(IdentityAgent::Environment);
-        }
-        // The older way to name a variable, `$NAME`; an unset one means no agent.
-        if let Some(name) = word.strip_prefix('$').filter(|name| !name.starts_with('{')) {
-            return Ok(match self.tokens.environment.variable(name) {
-                Some(path) => IdentityAgent::Path(path.into()),
-                None => IdentityAgent::None,
-            });
-        }
-        let path = self.expand("IdentityAgent", word)?;
-        Ok(IdentityAgent::Path(path.into()))
-    }
-
-    fn user_known_hosts_files(&self) -> Result<Vec<PathBuf>, ConfigError> {
-        let usual = ["~/.ssh/known_hosts", "~/.ssh/known_hosts2"].map(str::to_owned);
-        let files = match self.options.words("userknownhostsfile") {
-            [] => &usual[..],
-            [none] if none.eq_ignore_ascii_case("none") => &[],
-            files => files,
-        };
-        let expanded = files.iter().map(|path| Ok(self.expand("UserKnownHostsFile", path)?.into()));
-        expanded.collect()
-    }
-
-    fn global_known_hosts_files(&self) -> Vec<PathBuf> {
-        match self.options.words("globalknownhostsfile") {
-            [] => {
-                let directory = self.tokens.environment.system_config.parent();
-                let directory = directory.map(PathBuf::from).unwrap_or_default();
-                vec![directory.join("ssh_known_hosts"), directory.join("ssh_known_hosts2")]
-            }
-            [none] if none.eq_ignore_ascii_case("none") => Vec::new(),
-            files => files.iter().map(PathBuf::from).collect(),
-        }
-    }
-}
-
-/// The identity files of OpenSSH 9.2, in its order, but for DSA and XMSS, which are not supported.
-const DEFAULT_IDENTITIES: [&str; 5] =
-    ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
 
 /// Looks up a keyword that is certainly in the table.
 fn known(name: &str) -> &'static Keyword {
@@ -547,10 +365,6 @@ fn command_text(line: &CommandLine) -> String {
 
 fn is_no(word: &str) -> bool {
     word.eq_ignore_ascii_case("no") || word.eq_ignore_ascii_case("false")
-}
-
-fn duration(options: &Options, slot: &str) -> Option<Duration> {
-    options.word(slot).and_then(lex::time)
 }
 
 fn number(options: &Options, slot: &str, usual: u32) -> u32 {
@@ -626,30 +440,4 @@ fn set_variables(options: &Options) -> Vec<(String, String)> {
         .filter(|(name, _)| seen.insert(name.to_string()))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
-}
-
-/// Brings a list of ports into the form `A-B,C` that servers of any version read alike.
-///
-/// # Errors
-/// The part that is not a port or a range.
-fn port_ranges(text: &str) -> Result<String, String> {
-    let port = |word: &str| word.trim().parse::<u16>().ok().filter(|&port| port > 0);
-    let text = text.trim().trim_matches('"');
-    let joined = text.replace(" - ", "-");
-    let mut ranges = Vec::new();
-    for word in joined.split([',', ' ', '\t']).filter(|word| !word.is_empty()) {
-        let range = match word.split_once('-') {
-            Some((low, high)) => port(low).zip(port(high)).filter(|(low, high)| low <= high),
-            None => port(word).map(|port| (port, port)),
-        };
-        ranges.push(match range {
-            Some((low, high)) if low == high => low.to_string(),
-            Some((low, high)) => format!("{low}-{high}"),
-            None => return Err(format!("\"{word}\" is neither a port nor a range of ports")),
-        });
-    }
-    match ranges.is_empty() {
-        true => Err("no port is named".to_owned()),
-        false => Ok(ranges.join(",")),
-    }
 }

@@ -1,0 +1,92 @@
+//! What the command line says: usage, help, version, and why options are refused.
+
+/// What `-V` prints.
+pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
+
+/// The usage, as ssh prints it when it is called wrongly.
+pub const USAGE: &str = "\
+usage: tssh [-46aCGkNnqsTtVvx] [-b bind_address] [-c cipher_spec] [-E log_file]
+            [-e escape_char] [-F configfile] [-i identity_file]
+            [-l login_name] [-m mac_spec] [-o option] [-p port]
+            [--udp | --quic | --tcp] [--tsshd-path path] [--tsshd-port ports]
+            [--debug] [--help] destination [command [argument ...]]";
+
+/// The help printed for `--help`.
+pub const HELP: &str = "\
+usage: tssh [options] destination [command [argument ...]]
+
+destination is [user@]host or ssh://[user@]host[:port].
+
+Session over UDP:
+  --udp, --quic       move the session to QUIC over UDP after the login
+  --tcp               plain ssh, whatever the configuration says
+  --tsshd-path path   path of the server program (default: tsshd)
+  --tsshd-port ports  ports the server may use (default: 61001-61999)
+  --debug             diagnostics of both ends
+
+As in ssh:
+  -4, -6              IPv4 or IPv6 only
+  -b address          local address to connect from
+  -C                  ask for compression
+  -c ciphers          ciphers, in order of preference
+  -E file             write diagnostics to a file
+  -e char             escape character, ^X or none (default: ~)
+  -F file             configuration file instead of the usual ones, or none
+  -G                  print the resolved configuration
+  -i file             private key; may be repeated
+  -l user             user to log in as
+  -m macs             MAC algorithms, in order of preference
+  -N                  run nothing
+  -n                  standard input from /dev/null
+  -o key=value        any option of the configuration file; may be repeated
+  -p port             port of the ssh server
+  -q                  say nothing but what is fatal
+  -s                  the command names a subsystem
+  -T, -t              never, or always (-tt: even without a local one) ask for a terminal
+  -V, --version       print the version
+  -v                  say more; up to three times";
+
+/// Options of OpenSSH 9.2 and of the reference client that this version does not have.
+pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
+    ("-1", "SSH protocol v.1 is no longer supported"),
+    ("-A", "agent forwarding; log in without it"),
+    ("-B", "binding to an interface; use -b with the interface's address"),
+    ("-D", "SOCKS forwarding; use ssh -D"),
+    ("-f", "going to the background; use tssh -n ... &"),
+    ("-g", "forwarding; use ssh -g"),
+    ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s)"),
+    ("-J", "jump hosts; use ssh -J"),
+    ("-K", "GSSAPI; use ssh -K"),
+    ("-L", "local forwarding; use ssh -L"),
+    ("-M", "connection sharing; use ssh -M"),
+    ("-O", "connection sharing; use ssh -O"),
+    ("-P", "tags; use ssh -P"),
+    ("-Q", "queries; use ssh -Q"),
+    ("-R", "remote forwarding; use ssh -R"),
+    ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
+    ("-W", "stdio forwarding; use ssh -W"),
+    ("-w", "tunnel devices; use ssh -w"),
+    ("-X", "X11 forwarding; use ssh -X"),
+    ("-Y", "X11 forwarding; use ssh -Y"),
+    ("-y", "logging to syslog; use -E file"),
+    ("--attach", "attaching to a running session"),
+    ("--client", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--dns", "name servers of its own; set them in the system"),
+    ("--download-path", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--dragfile", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--enc-secret", "secrets in files; use ssh-agent or a key with a passphrase"),
+    ("--install-trzsz", "installing helpers; see the installation notes"),
+    (
+        "--install-tsshd",
+        "installing the server; copy tsshd to the host, see the installation notes",
+    ),
+    ("--kcp", "KCP; use --quic, or --udp without UdpMode KCP"),
+    ("--list-hosts", "listing hosts; see ~/.ssh/config"),
+    ("--new-host", "adding hosts; edit ~/.ssh/config"),
+    ("--reconnect", "logging in again; sessions over --udp survive outages"),
+    ("--relay", "file transfer relaying"),
+    ("--remove-host-key", "use ssh-keygen -R host"),
+    ("--tracelog", "use --debug"),
+    ("--upload-file", "file transfer; use sftp -S tssh or rsync -e tssh"),
+    ("--zmodem", "file transfer; use sftp -S tssh or rsync -e tssh"),
+];
