@@ -3,10 +3,12 @@
 //! Not here: the login itself, and what is done with the [`ServerInfo`].
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use proto::bootstrap::{BootstrapError, Finder, ServerInfo};
 use proto::ext::{self, ExtSet};
 use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
 
 use crate::config::{AddressFamily, Settings, UdpMode, UdpProxyMode};
 use crate::remote::{
@@ -19,6 +21,9 @@ const PTY_SIZE: TerminalSize = TerminalSize { cols: 800, rows: 200, width_px: 0,
 
 /// The server's own default of `--connect-timeout`, in seconds.
 const DEFAULT_CONNECT_TIMEOUT: u64 = 10;
+
+/// Silence after which the server program is given up; start-up files can be slow.
+const INFO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the server program did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,12 @@ pub enum StartError {
         /// What is wrong with its output.
         source: BootstrapError,
     },
+    /// Nothing came for [`INFO_TIMEOUT`].
+    #[error("{path} said nothing for {}s", INFO_TIMEOUT.as_secs())]
+    Silent {
+        /// The program as it was called.
+        path: String,
+    },
     /// The login broke or refused.
     #[error("starting {path} on the server: {source}")]
     Login {
@@ -48,6 +59,14 @@ pub enum StartError {
         /// Why.
         source: RemoteError,
     },
+}
+
+impl StartError {
+    /// Returns whether a session can still be run over the login.
+    #[must_use]
+    pub const fn leaves_login_usable(&self) -> bool {
+        !matches!(self, Self::Login { source: RemoteError::Lost { .. }, .. })
+    }
 }
 
 /// `: text` where there is a text.
@@ -97,7 +116,10 @@ pub async fn start_server(
     let mut finder = Finder::default();
     let mut buffer = zeroize::Zeroizing::new(vec![0; 16 * 1024]);
     loop {
-        let read = session.output.read(&mut buffer).await.unwrap_or(0);
+        let read = match timeout(INFO_TIMEOUT, session.output.read(&mut buffer)).await {
+            Ok(read) => read.unwrap_or(0),
+            Err(_) => return Err(StartError::Silent { path }),
+        };
         if read == 0 {
             break;
         }

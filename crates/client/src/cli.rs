@@ -56,6 +56,22 @@ pub struct CommandLine {
     pub(crate) link: LinkFlags,
 }
 
+impl CommandLine {
+    /// Returns the command line that names a host and nothing else.
+    pub(crate) fn to_host(host: &str) -> Self {
+        Self {
+            action: Action::Connect,
+            host: host.to_owned(),
+            command: Vec::new(),
+            log_file: None,
+            config_files: ConfigFiles::Usual,
+            debug: false,
+            flags: Vec::new(),
+            link: LinkFlags::default(),
+        }
+    }
+}
+
 /// Which configuration files are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ConfigFiles {
@@ -147,20 +163,7 @@ pub enum UsageError {
 /// [`UsageError`], to be printed to standard error before exiting with 255.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<CommandLine, UsageError> {
     let args: Vec<OsString> = args.collect();
-    let mut parser = Parser {
-        args: &args,
-        next: 0,
-        line: CommandLine {
-            action: Action::Connect,
-            host: String::new(),
-            command: Vec::new(),
-            log_file: None,
-            config_files: ConfigFiles::Usual,
-            debug: false,
-            flags: Vec::new(),
-            link: LinkFlags::default(),
-        },
-    };
+    let mut parser = Parser { args: &args, next: 0, line: CommandLine::to_host("") };
     parser.run()?;
     Ok(parser.line)
 }

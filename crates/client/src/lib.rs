@@ -1,11 +1,16 @@
 //! `tssh`: a drop-in ssh client whose sessions survive sleep, roaming and outages.
 
+pub mod app;
+pub mod bootstrap;
 pub mod cli;
 pub mod config;
+pub mod guard;
+pub mod link;
+pub mod logging;
+pub mod login;
 pub mod remote;
-pub mod sys;
-pub mod bootstrap;
 pub mod report;
 pub mod session;
+pub mod sys;
 pub mod terminal;
 mod wire;

@@ -33,6 +33,13 @@ impl Reporter {
         }
     }
 
+    /// Prints a failure in words that are complete, as ssh's own are.
+    pub fn plain_error(&self, text: &dyn Display) {
+        if self.level > LogLevel::Quiet {
+            line(text);
+        }
+    }
+
     /// Prints something the user should know though we go on.
     pub fn warning(&self, text: &dyn Display) {
         if self.level >= LogLevel::Info {

@@ -76,7 +76,8 @@ fn criterion(pass: &Pass<'_>, name: &str, argument: &str) -> Result<bool, String
                 user,
                 host_key_alias: options.word("hostkeyalias"),
             };
-            succeeds(pass, &tokens.expand(argument)?)?
+            let command = tokens.expand(argument)?;
+            !pass.inert && succeeds(pass, &command)?
         }
         _ => return Err(format!("Unsupported Match attribute {name}")),
     })

@@ -32,6 +32,8 @@ pub(super) struct Pass<'a> {
     pub(super) is_final: bool,
     /// Set when a file asks for a final pass.
     pub(super) wants_final: bool,
+    /// Whether nothing may be opened or run: `Include` names no file, `Match exec` fails.
+    pub(super) inert: bool,
     pub(super) options: &'a mut Options,
     pub(super) warnings: &'a mut Vec<String>,
 }
@@ -44,17 +46,6 @@ struct Reading {
     /// Whether nothing in it applies, because the `Include` that led here does not.
     never: bool,
     depth: usize,
-}
-
-/// Reads lines without regard to any destination: the entry for fuzzing. Nothing is opened or run.
-pub fn parse_file(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let mut options = Options::default();
-    for line in text.split('\n').filter_map(lex::line) {
-        if let Some(keyword) = keywords::find(&line.keyword) {
-            let _checked = options.set(keyword, &line.rest, &Origin::CommandLine, true);
-        }
-    }
 }
 
 impl Pass<'_> {
@@ -76,6 +67,15 @@ impl Pass<'_> {
             }
             Err(_) => Ok(()),
         }
+    }
+
+    /// Takes the text of a user's file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for what is wrong inside.
+    pub(super) fn user_text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let reading = Reading { of_user: true, never: false, depth: 0 };
+        self.lines(path, text, reading, &mut true)
     }
 
     /// Reads the system's file, if there is one.
@@ -280,6 +280,9 @@ impl Pass<'_> {
         }
         if pattern.starts_with('~') && !of_user {
             return Err(format!("bad include path {pattern}."));
+        }
+        if self.inert {
+            return Ok(Vec::new());
         }
         let anchored = if pattern.starts_with('~') {
             match self.environment.expand_tilde(pattern) {

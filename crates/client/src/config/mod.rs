@@ -27,6 +27,5 @@ mod udp;
 
 pub use environment::Environment;
 pub use error::{BadLine, ConfigError};
-pub use files::parse_file;
-pub use resolve::resolve;
+pub use resolve::{parse_file, resolve};
 pub use settings::*;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
+use std::path::Path;
 
 use super::environment::Environment;
 use super::error::{ConfigError, system_text};
@@ -26,31 +27,28 @@ use crate::cli::{CommandLine, ConfigFiles, Flag};
 /// # Errors
 /// [`ConfigError`], to be printed to standard error before exiting with 255.
 pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Settings, ConfigError> {
-    resolve_with(line, environment, |name| (name, 0u16).to_socket_addrs().is_ok())
+    let draft = Draft::new(line, environment, None);
+    draft.run(|name| (name, 0u16).to_socket_addrs().is_ok())
 }
 
-/// [`resolve`] with a name server of the caller's.
-pub(super) fn resolve_with(
-    line: &CommandLine,
-    environment: &Environment,
-    exists: impl Fn(&str) -> bool,
-) -> Result<Settings, ConfigError> {
-    let mut draft =
-        Draft { line, environment, options: Options::default(), warnings: Vec::new(), level: None };
-    draft.flags()?;
-    let mut again = draft.files(&line.host, false)?;
-    let mut host = draft.typed_host_name()?;
-    if host.parse::<IpAddr>().is_err() {
-        host = canonical::host_name(&draft.options, &host, exists)?;
-    }
-    again |= canonical::asked_for(&draft.options);
-    if again {
-        let keyword = known("hostname");
-        // The name must pass unchanged through the expansion of HostName.
-        draft.options.replace(keyword, host.replace('%', "%%"));
-        draft.files(&host, true)?;
-    }
-    draft.finish(host)
+/// Resolves the text of a user's file for the host `host`, and neither opens nor runs anything.
+///
+/// The entry for fuzzing: `Include` names no file and `Match exec` fails.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn parse_file(text: &[u8]) -> Result<Settings, ConfigError> {
+    let line = CommandLine::to_host("host");
+    let environment = Environment {
+        home: "/home/user".into(),
+        user: "user".to_owned(),
+        uid: 1000,
+        host_name: "local.example".to_owned(),
+        variables: vec![("HOME".to_owned(), "/home/user".to_owned())],
+        system_config: "/etc/ssh/ssh_config".into(),
+    };
+    let text = String::from_utf8_lossy(text);
+    Draft::new(&line, &environment, Some(&text)).run(|_| false)
 }
 
 /// Settings in the making.
@@ -61,9 +59,39 @@ struct Draft<'a> {
     warnings: Vec<String>,
     /// The log level that `-v` and `-q` came to.
     level: Option<LogLevel>,
+    /// The text of the only file, if nothing may be opened or run.
+    text: Option<&'a str>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn new(line: &'a CommandLine, environment: &'a Environment, text: Option<&'a str>) -> Self {
+        Self {
+            line,
+            environment,
+            options: Options::default(),
+            warnings: Vec::new(),
+            level: None,
+            text,
+        }
+    }
+
+    /// Goes through flags and files once or twice; `exists` looks a host name up.
+    fn run(mut self, exists: impl Fn(&str) -> bool) -> Result<Settings, ConfigError> {
+        self.flags()?;
+        let mut again = self.files(&self.line.host, false)?;
+        let mut host = self.typed_host_name()?;
+        if host.parse::<IpAddr>().is_err() {
+            host = canonical::host_name(&self.options, &host, exists)?;
+        }
+        again |= canonical::asked_for(&self.options);
+        if again {
+            // The name must pass unchanged through the expansion of HostName.
+            self.replace("hostname", &host.replace('%', "%%"));
+            self.files(&host, true)?;
+        }
+        self.finish(host)
+    }
+
     /// Applies the flags in the order given.
     fn flags(&mut self) -> Result<(), ConfigError> {
         let mut verbose = false;
@@ -161,6 +189,7 @@ impl Draft<'_> {
             options: &mut self.options,
             warnings: &mut self.warnings,
             command: "",
+            inert: self.text.is_some(),
         }
     }
 
@@ -169,8 +198,13 @@ impl Draft<'_> {
         let command = command_text(self.line);
         let environment = self.environment;
         let line = self.line;
+        let text = self.text;
         let mut pass = self.pass(host, is_final);
         pass.command = &command;
+        if let Some(text) = text {
+            pass.user_text(Path::new("text"), text)?;
+            return Ok(pass.wants_final);
+        }
         match &line.config_files {
             ConfigFiles::None => {}
             ConfigFiles::Only(path) => pass.read_user_file(path, false, true)?,
@@ -440,4 +474,135 @@ fn set_variables(options: &Options) -> Vec<(String, String)> {
         .filter(|(name, _)| seen.insert(name.to_string()))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(config: &str, host: &str, known: &[&str]) -> Result<Settings, ConfigError> {
+        let line = CommandLine::to_host(host);
+        let environment = Environment::of_process().expect("this process has a user");
+        let draft = Draft::new(&line, &environment, Some(config));
+        draft.run(|name| known.contains(&name))
+    }
+
+    const DOMAINS: &str = "CanonicalizeHostname yes\nCanonicalDomains One.ex two.ex\n";
+
+    #[test]
+    fn short_names_are_completed_and_the_files_read_again() {
+        let config = format!("{DOMAINS}Host *.two.ex\n Port 7\nMatch canonical\n User bob\n");
+        let settings = canonical(&config, "web", &["web.two.ex"]).expect("a known name");
+        assert_eq!(settings.host_name, "web.two.ex");
+        assert_eq!((settings.port, settings.user.as_str()), (7, "bob"));
+        assert_eq!(settings.original_host, "web");
+    }
+
+    #[test]
+    fn complete_names_and_addresses_are_left_alone() {
+        let known = ["a.b.one.ex", "10.0.0.1.one.ex"];
+        for (host, want) in [("a.b.", "a.b"), ("a.b.c", "a.b.c"), ("10.0.0.1", "10.0.0.1")] {
+            let settings = canonical(DOMAINS, host, &known).expect("a name");
+            assert_eq!(settings.host_name, want);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_looked_up_as_it_is_unless_that_is_forbidden() {
+        let settings = canonical(DOMAINS, "web", &[]).expect("the fallback");
+        assert_eq!(settings.host_name, "web");
+        let strict = format!("{DOMAINS}CanonicalizeFallbackLocal no\n");
+        assert!(matches!(
+            canonical(&strict, "web", &[]),
+            Err(ConfigError::Canonicalization { .. })
+        ));
+    }
+
+    #[test]
+    fn what_would_lead_elsewhere_is_refused_and_what_is_only_missed_is_said() {
+        for config in [
+            "ProxyJump bastion\n",
+            "ProxyCommand nc %h %p\n",
+            "BindInterface eth0\n",
+            "RevokedHostKeys /x\n",
+            "UdpSessionAttach yes\n",
+            "BindAddress localhost\n",
+            "RefuseConnection no\n",
+        ] {
+            assert!(parse_file(config.as_bytes()).is_err(), "{config}");
+        }
+        for config in [
+            "ProxyJump none\nProxyCommand nc %h %p\n",
+            "ProxyCommand none\nProxyJump x\n",
+            "Host other\n ProxyJump x\n",
+            "ForwardAgent no\n",
+            "ClearAllForwardings yes\nLocalForward 1 h:2\n",
+        ] {
+            let settings = parse_file(config.as_bytes()).expect(config);
+            assert_eq!(settings.warnings, [""; 0], "{config}");
+        }
+        for (config, word) in [
+            ("ForwardAgent yes\n", "agent"),
+            ("LocalForward 1 h:2\n", "localforward"),
+            ("#!! EncPassword 73656372657\n", "encpassword"),
+        ] {
+            let warnings = parse_file(config.as_bytes()).expect(config).warnings;
+            assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
+            assert!(!warnings[0].contains("7365"), "a secret is shown: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn the_agent_is_named_in_all_of_its_ways() {
+        for (value, want) in [
+            ("none", IdentityAgent::None),
+            ("SSH_AUTH_SOCK", IdentityAgent::Environment),
+            ("$HOME", IdentityAgent::Path("/home/user".into())),
+            ("$NO_SUCH", IdentityAgent::None),
+            ("${HOME}/a", IdentityAgent::Path("/home/user/a".into())),
+            ("~/%h", IdentityAgent::Path("/home/user/host".into())),
+        ] {
+            let config = format!("IdentityAgent {value}\n");
+            let settings = parse_file(config.as_bytes()).expect("a sound line");
+            assert_eq!(settings.identity_agent, want);
+        }
+    }
+
+    #[test]
+    fn identity_files_are_expanded() {
+        let config = "IdentityFile ~/.ssh/%r@%h_%p\nIdentityFile ${HOME}/%%\n";
+        let settings = parse_file(config.as_bytes()).expect("a sound file");
+        let paths: Vec<_> = settings.identity_files.iter().map(|f| f.path.as_path()).collect();
+        assert_eq!(paths, [Path::new("/home/user/.ssh/user@host_22"), Path::new("/home/user/%")]);
+    }
+
+    proptest! {
+        /// Whatever a file holds, reading it ends with settings or an error.
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _read = parse_file(&bytes);
+        }
+
+        /// The same for text that looks like configuration.
+        #[test]
+        fn no_lines_make_it_panic(
+            lines in proptest::collection::vec(
+                (0..keywords::all().len() + 3, "[ =\t\"'#%$!{}~,*?a-z0-9\\\\:/@-]{0,24}"),
+                0..12,
+            )
+        ) {
+            let text: String = lines
+                .iter()
+                .map(|(row, value)| {
+                    let blocks = ["host", "match host", "match exec"];
+                    let known = keywords::all().get(*row).map(|keyword| keyword.name);
+                    let name = known.unwrap_or(blocks[row % blocks.len()]);
+                    format!("{name} {value}\n")
+                })
+                .collect();
+            let _read = parse_file(text.as_bytes());
+        }
+    }
 }

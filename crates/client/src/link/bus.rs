@@ -11,9 +11,9 @@ use proto::bus::{Alive, CLOSE, Discard, Exit, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::open::{BusMessage, BusResponse, Outcome, StreamCommand, Timeouts};
-use proxy::driver::{ClientProxy, LinkState};
+use proxy::driver::{ClientProxy, LinkState, LinkStatus};
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use transport::{Connection, RecvStream, SendStream};
 
@@ -22,6 +22,9 @@ use crate::wire;
 
 /// Nothing but refusals for so long means that the server is gone (DESIGN D15).
 const REFUSED_LIMIT: Duration = Duration::from_secs(60);
+
+/// Shortest interval between heartbeats, whatever the configured timeouts lead to.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Stream priority of the bus, above every session and forward.
 const BUS_PRIORITY: i32 = 100;
@@ -46,7 +49,9 @@ struct Shared {
     warnings: Mutex<mpsc::UnboundedReceiver<String>>,
     /// The heartbeat under way: its time on the wire and ours.
     heartbeat: Mutex<Option<(i64, Instant)>>,
-    echoed: Notify,
+    /// When the last heartbeat that was echoed had been sent.
+    last_echo: watch::Sender<Instant>,
+    proxy: ClientProxy,
 }
 
 #[derive(Default)]
@@ -105,11 +110,11 @@ impl Bus {
                 ended: watch::Sender::new(None),
                 warnings: Mutex::new(warnings),
                 heartbeat: Mutex::new(None),
-                echoed: Notify::new(),
+                last_echo: watch::Sender::new(Instant::now()),
+                proxy: proxy.clone(),
             }),
         };
-        tokio::spawn(bus.clone().run(connection.clone(), frames, warn, proxy.clone()));
-        tokio::spawn(bus.clone().beat(timeouts, proxy.clone()));
+        tokio::spawn(bus.clone().run(connection.clone(), frames, warn, timeouts));
         bus
     }
 
@@ -189,14 +194,54 @@ impl Bus {
         connection: Connection,
         frames: mpsc::UnboundedReceiver<Vec<u8>>,
         warn: mpsc::UnboundedSender<String>,
-        proxy: ClientProxy,
+        timeouts: Timeouts,
     ) {
         let end = tokio::select! {
             end = self.converse(&connection, frames, warn) => end,
             error = connection.closed() => End::Lost(error.to_string()),
-            end = watch_server(&proxy) => end,
+            end = self.beat(timeouts) => end,
+            end = server_gone(self.shared.proxy.watch()) => end,
         };
         self.end(end);
+        // Streams of sessions end with the connection, and so do the sessions.
+        connection.close();
+    }
+
+    /// Sends heartbeats, at most one unanswered at a time (PROTOCOL §7.4), and one
+    /// more after every new path, which proves it to the server (DESIGN D10).
+    async fn beat(&self, timeouts: Timeouts) -> End {
+        if self.wait_up().await.is_err() {
+            return std::future::pending().await;
+        }
+        // The opening exchange was an echo in all but name.
+        self.shared.proxy.heartbeat_confirmed(Instant::now());
+        self.shared.last_echo.send_replace(Instant::now());
+        let mut status = self.shared.proxy.watch();
+        let mut ticks = tokio::time::interval(timeouts.interval.max(SHORTEST_INTERVAL));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut paths = status.borrow_and_update().paths;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                changed = status.changed() => {
+                    let now = status.borrow_and_update().paths;
+                    if changed.is_err() || now == paths {
+                        continue;
+                    }
+                    paths = now;
+                }
+            }
+            let silence = self.shared.last_echo.borrow().elapsed();
+            if !timeouts.alive.is_zero() && silence > timeouts.alive {
+                return End::Lost(format!("no answer from the server for {silence:.0?}"));
+            }
+            let mut under_way = lock(&self.shared.heartbeat);
+            if under_way.is_none() {
+                let time = unix_ms();
+                *under_way = Some((time, Instant::now()));
+                self.send(&ToServer::Alive(Alive { time }));
+            }
+        }
     }
 
     async fn converse(
@@ -252,12 +297,9 @@ impl Bus {
         match message {
             ToClient::Alive(Alive { time }) => {
                 let sent = lock(&self.shared.heartbeat).take_if(|(wire, _)| *wire == time);
-                if sent.is_some() {
-                    self.shared.echoed.notify_one();
-                }
                 if let Some((_, at)) = sent {
-                    *lock(&self.shared.heartbeat) = None;
-                    self.confirm(at);
+                    self.shared.proxy.heartbeat_confirmed(at);
+                    self.shared.last_echo.send_replace(at);
                 }
             }
             ToClient::Exit(exit) => {
@@ -269,7 +311,7 @@ impl Bus {
             ToClient::Warning(warning) => {
                 let _ = warn.send(warning.msg);
             }
-            ToClient::Debug(debug) => tracing::debug!(target: "tsshd", "{}", debug.msg),
+            ToClient::Debug(text) => tracing::debug!(target: "tsshd", "{}", text.msg),
             ToClient::Channel(channel) => {
                 tracing::warn!(kind = channel.channel_type, "channel that was not asked for");
             }
@@ -292,4 +334,50 @@ impl Bus {
             );
         }
     }
+}
+
+/// Writes frames as they are queued; ends the stream behind the last one.
+async fn write(mut send: SendStream, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if send.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+    let _ = send.shutdown().await;
+}
+
+/// Waits until the server's host has refused our packets, and done nothing else, for
+/// [`REFUSED_LIMIT`]: its port is closed, so the server is gone (DESIGN D15).
+async fn server_gone(mut status: watch::Receiver<LinkStatus>) -> End {
+    loop {
+        if status.wait_for(is_refused).await.is_err() {
+            // The proxy is gone: somebody else tells why.
+            return std::future::pending().await;
+        }
+        let otherwise = status.wait_for(|now| !is_refused(now));
+        if tokio::time::timeout(REFUSED_LIMIT, otherwise).await.is_err() {
+            let limit = REFUSED_LIMIT.as_secs();
+            return End::Lost(format!(
+                "the server is gone: its port has been closed for {limit} s"
+            ));
+        }
+    }
+}
+
+fn is_refused(status: &LinkStatus) -> bool {
+    let refusal = |reason: &String| reason.contains("refused");
+    status.state == LinkState::Lost && status.reason.as_ref().is_some_and(refusal)
+}
+
+fn session_end(exit: Exit) -> SessionEnd {
+    match u32::try_from(exit.exit_code) {
+        Ok(status) if exit.signal.is_empty() => SessionEnd::Exited(status),
+        _ => SessionEnd::Signaled(exit.signal),
+    }
+}
+
+/// Returns the time as heartbeats carry it.
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

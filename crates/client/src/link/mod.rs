@@ -14,14 +14,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::bootstrap::{BootstrapError, ServerInfo, TransportKind};
+use proto::bootstrap::{BootstrapError, Secret, ServerInfo, TransportKind};
 use proto::ext::{Ext, ExtSet};
 use proto::open::Timeouts;
 use proto::{ClientId, ServerId};
-use proxy::driver::{Carrier, ClientConfig, ClientProxy};
+use proxy::driver::{ClientConfig, ClientProxy};
+use proxy::{Carrier, ProxyKey};
 use tokio::time::timeout;
 use transport::Connection;
 use transport::quic::{self, ClientCredentials};
+use zeroize::Zeroizing;
 
 use crate::config::UdpSettings;
 use crate::remote::{BoxFuture, Remote, RemoteError, RemoteSession, SessionRequest};
@@ -108,8 +110,8 @@ impl Link {
         }
         let tcp = info.is_tcp();
         let addr = SocketAddr::new(host, info.port);
-        let proxy_key: [u8; 32] =
-            info.proxy_key.expose().try_into().map_err(|_| LinkError::Malformed("proxy key"))?;
+        let proxy_key = ProxyKey::from_slice(info.proxy_key.expose())
+            .ok_or(LinkError::Malformed("proxy key"))?;
         let client_id = match info.client_id {
             0 => random_id(),
             id => id,
@@ -117,15 +119,19 @@ impl Link {
         let proxy = ClientProxy::start(ClientConfig {
             client_id: ClientId(client_id),
             server_id: ServerId(info.server_id),
-            proxy_key: proxy_key.into(),
+            proxy_key,
             candidates: vec![addr],
             carrier: if tcp { Carrier::Tcp } else { Carrier::Udp },
             connect_timeout: settings.connect_timeout,
             heartbeat_timeout: settings.heartbeat_timeout,
         })
-        .map_err(|source| LinkError::Socket { carrier: carrier_name(tcp), addr, source })?;
+        .map_err(|source| LinkError::Socket {
+            carrier: carrier_name(tcp),
+            addr,
+            source,
+        })?;
 
-        let credentials = credentials(&mut info)?;
+        let credentials = credentials(&mut info);
         let config = quic::Config {
             packet_size: if info.mtu == 0 { quic::DEFAULT_PACKET_SIZE } else { info.mtu },
             ..quic::Config::default()
@@ -198,16 +204,13 @@ const fn carrier_name(tcp: bool) -> &'static str {
 }
 
 /// Takes the TLS credentials out of `info`.
-fn credentials(info: &mut ServerInfo) -> Result<ClientCredentials, LinkError> {
-    let text = |secret: &proto::bootstrap::Secret, what| {
-        std::str::from_utf8(secret.expose())
-            .map(|text| zeroize::Zeroizing::new(text.to_owned()))
-            .map_err(|_| LinkError::Malformed(what))
-    };
-    let server_cert = text(&std::mem::take(&mut info.server_cert), "server certificate")?;
-    let client_cert = text(&std::mem::take(&mut info.client_cert), "client certificate")?;
-    let client_key = text(&std::mem::take(&mut info.client_key), "client key")?;
-    Ok(ClientCredentials::new(server_cert, client_cert, client_key))
+fn credentials(info: &mut ServerInfo) -> ClientCredentials {
+    let take = |secret: &mut Secret| Zeroizing::new(std::mem::take(secret).expose().to_vec());
+    ClientCredentials {
+        server_cert: take(&mut info.server_cert),
+        client_cert: take(&mut info.client_cert),
+        client_key: take(&mut info.client_key),
+    }
 }
 
 /// Returns a random id other than zero, which means "absent" on the wire.

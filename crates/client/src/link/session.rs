@@ -10,8 +10,9 @@ use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
 use proto::open::{IdMessage, Outcome, StartMessage, StreamCommand, encode_modes};
-use proxy::driver::ClientProxy;
+use proxy::driver::{LinkState, LinkStatus};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 use transport::{RecvStream, SendStream};
 
 use super::Shared;
@@ -79,7 +80,8 @@ pub(super) async fn open(
         // The reference takes the size of a command's pty from here only.
         control.resize(pty.size);
     }
-    let input = Input { send, marker, leading: Vec::new(), proxy: link.proxy.clone(), interactive };
+    let input =
+        Input { send, marker, leading: Vec::new(), status: link.proxy.watch(), interactive };
     Ok(RemoteSession {
         input: Box::new(input),
         output: Box::new(recv),
@@ -98,8 +100,7 @@ struct Stderr {
 
 async fn open_stderr(link: &Shared, id: u64) -> Result<Stderr, RemoteError> {
     let what = "standard error of the session";
-    let (mut send, recv) =
-        link.connection.open_stream().await.map_err(|e| wire::lost(what, &e))?;
+    let (mut send, recv) = link.connection.open_stream().await.map_err(|e| wire::lost(what, &e))?;
     let opening = codec::command_and_message(StreamCommand::Stderr.name(), &IdMessage { id });
     send.write_all(&opening).await.map_err(|e| wire::lost(what, &e))?;
     Ok(Stderr { _send: send, recv })
@@ -216,7 +217,7 @@ struct Input {
     marker: PendingMarker,
     /// What is left to send of a marker.
     leading: Vec<u8>,
-    proxy: ClientProxy,
+    status: watch::Receiver<LinkStatus>,
     interactive: bool,
 }
 
@@ -227,13 +228,12 @@ impl AsyncWrite for Input {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.interactive && this.proxy.is_lost() {
+        if this.interactive && this.status.borrow().state == LinkState::Lost {
             // What is typed blindly must not reach the program minutes later.
             return Poll::Ready(Ok(bytes.len()));
         }
         if this.leading.is_empty()
-            && let Some(marker) =
-                this.marker.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && let Some(marker) = this.marker.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             this.leading = marker;
         }
@@ -249,7 +249,12 @@ impl AsyncWrite for Input {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().send).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.interactive {
+            // The far side would hang the terminal up (ADR 0021).
+            return Pin::new(&mut this.send).poll_flush(cx);
+        }
+        Pin::new(&mut this.send).poll_shutdown(cx)
     }
 }
 

@@ -5,6 +5,8 @@
 //! Everything a person sees is written once, on top of this trait, so that
 //! the two differ in nothing but resilience.
 
+pub mod login;
+
 use std::future::Future;
 use std::pin::Pin;
 

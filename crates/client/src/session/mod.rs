@@ -5,12 +5,17 @@
 
 pub mod escape;
 
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::remote::{Remote, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest};
+use crate::remote::{
+    Remote, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest,
+};
+use crate::sys::signals::is_ignored;
 use crate::sys::stdio::{Output, Stdin};
 use crate::sys::tty;
 use crate::terminal::raw::RawMode;
@@ -83,15 +88,12 @@ async fn attend(
     let RemoteSession { input, output, error, control, end } = session;
     let results = async {
         let both = async {
-            tokio::try_join!(
-                async { copy(output, Output::stdout()?).await },
-                async {
-                    match error {
-                        Some(error) => copy(error, Output::stderr()?).await,
-                        None => Ok(()),
-                    }
-                },
-            )
+            tokio::try_join!(async { copy(output, Output::stdout()?).await }, async {
+                match error {
+                    Some(error) => copy(error, Output::stderr()?).await,
+                    None => Ok(()),
+                }
+            },)
         };
         match both.await {
             Ok(_) => Outcome::Ended(end.await),
@@ -105,9 +107,7 @@ async fn attend(
             // End of input ends nothing but the input.
             Ok(Typed::EndOfInput) => std::future::pending().await,
             // The far side reads no more: what it has to say still comes.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                std::future::pending().await
-            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::future::pending().await,
             Err(error) => Outcome::Failed(error),
         }
     };
@@ -122,10 +122,7 @@ async fn attend(
 ///
 /// # Errors
 /// Those of writing locally.
-async fn copy(
-    mut from: Box<dyn AsyncRead + Send + Unpin>,
-    mut to: Output,
-) -> io::Result<()> {
+async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, mut to: Output) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let n = match from.read(&mut buffer).await {
@@ -190,45 +187,45 @@ fn broken_pipe(result: io::Result<()>) -> io::Result<()> {
 
 /// Signals that concern a session.
 struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    quit: Signal,
+    /// Those that tell us to leave, without the ones our caller had ignored.
+    leave: Vec<Signal>,
     resize: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        let leave = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+            SignalKind::quit(),
+        ];
+        let leave = leave.into_iter().filter(|kind| !is_ignored(kind.as_raw_value()));
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
+            leave: leave.map(signal).collect::<io::Result<_>>()?,
             resize: signal(SignalKind::window_change())?,
         })
     }
 
     /// Waits for a signal that tells us to leave.
     async fn leave(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-            _ = self.quit.recv() => {}
-        }
+        poll_fn(|cx| {
+            let told = self.leave.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+            if told { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Passes changes of the terminal's size on until it is time to leave.
     async fn leave_or_resize(&mut self, control: &dyn SessionControl) {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return,
-                _ = self.terminate.recv() => return,
-                _ = self.hangup.recv() => return,
-                _ = self.quit.recv() => return,
-                _ = self.resize.recv() => control.resize(tty::size()),
+        poll_fn(|cx| {
+            while self.resize.poll_recv(cx).is_ready() {
+                control.resize(tty::size());
             }
-        }
+            let told = self.leave.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+            if told { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 

@@ -3,5 +3,6 @@
 //! The only place in this crate with `unsafe` or `cfg` on the platform.
 
 pub(crate) mod account;
+pub mod signals;
 pub mod stdio;
 pub mod tty;

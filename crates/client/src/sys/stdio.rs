@@ -110,7 +110,9 @@ fn reopen(fd: BorrowedFd<'_>) -> Option<File> {
 
 /// Registers `file` for polling; hands it back when its kind cannot be polled.
 fn register(file: File, interest: Interest) -> io::Result<Result<AsyncFd<File>, File>> {
-    match AsyncFd::try_with_interest(file, interest) {
+    // SAFETY: the file is owned by the `AsyncFd` from here on and is neither
+    // replaced nor closed before it: nothing takes it out mutably.
+    match unsafe { AsyncFd::register_with_interest(file, interest) } {
         Ok(polled) => Ok(Ok(polled)),
         Err(refused) => {
             let (file, error) = refused.into_parts();
@@ -195,4 +197,14 @@ impl AsyncWrite for Output {
 
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Closes standard output for good: whoever reads it sees its end.
+///
+/// The descriptor is replaced by `/dev/null`, so that nothing opened later takes its number.
+pub fn close_stdout() {
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        // Without it the reader waits for our exit instead; nothing else breaks.
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
 }

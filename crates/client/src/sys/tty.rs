@@ -163,3 +163,37 @@ where
 {
     modes.extend(table.iter().map(|(opcode, flag)| (*opcode, u32::from(set & *flag == *flag))));
 }
+
+/// The controlling terminal and its settings at one time.
+#[derive(Debug)]
+pub struct SavedTerminal {
+    terminal: std::fs::File,
+    settings: Termios,
+}
+
+impl SavedTerminal {
+    /// Remembers the settings of the controlling terminal; `None` without one.
+    #[must_use]
+    pub fn of_controlling() -> Option<Self> {
+        let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok()?;
+        let settings = tcgetattr(&terminal).ok()?;
+        Some(Self { terminal, settings })
+    }
+
+    /// Puts the settings back if the terminal is still as raw as we make it.
+    ///
+    /// A shell that has taken over by now has settings of its own, which keep
+    /// signals and output processing on; these are left alone.
+    pub fn restore_if_raw(&self) {
+        let Ok(now) = tcgetattr(&self.terminal) else { return };
+        let raw = !now.local_modes.intersects(LocalModes::ISIG | LocalModes::ICANON)
+            && !now.output_modes.contains(OutputModes::OPOST);
+        if raw {
+            let _ = rustix::termios::tcsetattr(
+                &self.terminal,
+                rustix::termios::OptionalActions::Now,
+                &self.settings,
+            );
+        }
+    }
+}

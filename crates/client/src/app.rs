@@ -1,0 +1,256 @@
+//! The program from the resolved settings to the exit status.
+//!
+//! Log in; if UDP is wanted start tsshd and move over; run the session; leave.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::bootstrap::{self, StartError, Started};
+use crate::config::{RequestTty, SessionType, Settings, UdpMode};
+use crate::link::{Link, LinkError};
+use crate::login::{self, Login, LoginError};
+use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest};
+use crate::report::{FAILURE, Reporter};
+use crate::session::{self, Options, Outcome};
+use crate::sys::tty;
+use crate::terminal::prompt::TtyUi;
+
+/// `TERM` of the pty that tsshd is started in, where the local one has none (PROTOCOL §1.1).
+const BOOTSTRAP_TERM: &str = "xterm-256color";
+
+/// How long to wait for the reason of a connection's end, once its streams have ended.
+const REASON_GRACE: Duration = Duration::from_secs(1);
+
+/// Logs in, runs what was asked for, and returns the exit status.
+pub async fn run(settings: Settings, command: Vec<u8>) -> u8 {
+    let reporter = Reporter::new(settings.log_level);
+    for warning in &settings.warnings {
+        reporter.warning(warning);
+    }
+    let run = Run { settings, reporter };
+    match run.whole(command).await {
+        Ok(status) => status,
+        Err(failure) => {
+            failure.report(reporter);
+            FAILURE
+        }
+    }
+}
+
+struct Run {
+    settings: Settings,
+    reporter: Reporter,
+}
+
+/// Why nothing could be run.
+enum Failure {
+    Login(LoginError),
+    Start(StartError),
+    Link(LinkError),
+    Remote(RemoteError),
+    Usage(&'static str),
+}
+
+impl Failure {
+    fn report(&self, reporter: Reporter) {
+        match self {
+            // In ssh's own words, which are complete.
+            Self::Login(error) => reporter.plain_error(error),
+            Self::Remote(error) => reporter.error(error, None),
+            Self::Usage(text) => reporter.plain_error(text),
+            Self::Start(error) => reporter.error(error, Some(start_hint(error))),
+            Self::Link(error) => reporter.error(error, link_hint(error).as_deref()),
+        }
+    }
+}
+
+/// The next step after the server program did not come up.
+fn start_hint(error: &StartError) -> &'static str {
+    match error {
+        StartError::Missing { .. } => {
+            "Install tsshd there, name it with --tsshd-path, or use plain ssh with --tcp."
+        }
+        _ => "Use plain ssh with --tcp, or see what the server program says with --debug.",
+    }
+}
+
+/// The next step after the link did not come up.
+fn link_hint(error: &LinkError) -> Option<String> {
+    match error {
+        LinkError::Silent { carrier, port, .. } => Some(format!(
+            "A firewall may block {carrier} port {port}: open it, choose other ports with \
+             --tsshd-port{}, or use plain ssh with --tcp.",
+            if *carrier == "UDP" { ", use TCP with -o UdpProxyMode=TCP" } else { "" },
+        )),
+        LinkError::Transport(_) | LinkError::Info(_) => {
+            Some("Install the same version of tssh and tsshd on both hosts.".into())
+        }
+        _ => None,
+    }
+}
+
+impl Run {
+    async fn whole(&self, command: Vec<u8>) -> Result<u8, Failure> {
+        let request = self.request(command)?;
+        let remote = self.connect().await?;
+        let status = match request {
+            Some(request) => self.session(remote.as_ref(), request).await,
+            None => Ok(self.hold(remote.as_ref()).await),
+        };
+        remote.close().await;
+        status
+    }
+
+    /// Returns what to run, by ssh's rules; `None` for `-N`.
+    fn request(&self, command: Vec<u8>) -> Result<Option<SessionRequest>, Failure> {
+        let settings = &self.settings;
+        let command = match (&settings.remote_command, command.is_empty()) {
+            (Some(_), false) => {
+                return Err(Failure::Usage("Cannot execute command-line and remote command."));
+            }
+            (Some(configured), true) => configured.clone().into_bytes(),
+            (None, _) => command,
+        };
+        let program = match settings.session_type {
+            SessionType::None => return Ok(None),
+            SessionType::Subsystem => {
+                Program::Subsystem(String::from_utf8_lossy(&command).into_owned())
+            }
+            SessionType::Default if command.is_empty() => Program::Shell,
+            SessionType::Default => Program::Exec(command),
+        };
+        let pty = self.wants_pty(&program).then(|| PtyRequest {
+            term: self.term().unwrap_or_default(),
+            size: tty::size(),
+            modes: tty::modes(),
+        });
+        Ok(Some(SessionRequest { program, pty, env: self.env() }))
+    }
+
+    /// Decides about the pty as ssh does.
+    fn wants_pty(&self, program: &Program) -> bool {
+        let wanted = match self.settings.request_tty {
+            RequestTty::No => false,
+            RequestTty::Force => return true,
+            RequestTty::Yes => true,
+            RequestTty::Auto => *program == Program::Shell,
+        };
+        if wanted && (self.settings.stdin_null || !tty::stdin_is_tty()) {
+            self.reporter
+                .info(&"Pseudo-terminal will not be allocated because stdin is not a terminal.");
+            return false;
+        }
+        wanted
+    }
+
+    fn term(&self) -> Option<String> {
+        let set = self.settings.set_env.iter().find(|(name, _)| name == "TERM");
+        set.map(|(_, value)| value.clone()).or_else(|| std::env::var("TERM").ok())
+    }
+
+    /// Returns the variables to send, SetEnv's after (and above) SendEnv's.
+    fn env(&self) -> Vec<(String, String)> {
+        let sent = self.settings.send_env.iter();
+        sent.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
+            .chain(self.settings.set_env.iter().cloned())
+            .collect()
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Remote>, Failure> {
+        let ui = TtyUi::new(self.settings.log_level);
+        let login = login::connect(&self.settings, &ui).await.map_err(Failure::Login)?;
+        if self.settings.udp.mode == UdpMode::No {
+            return Ok(Box::new(login));
+        }
+        let term = self.term().unwrap_or_else(|| BOOTSTRAP_TERM.into());
+        match bootstrap::start_server(&login, &self.settings, &term, self.env()).await {
+            Ok(started) => self.move_over(login, started).await,
+            Err(error) if !self.settings.udp.explicit && error.leaves_login_usable() => {
+                // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8).
+                if tty::stderr_is_tty() {
+                    self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
+                }
+                Ok(Box::new(login))
+            }
+            Err(error) => Err(Failure::Start(error)),
+        }
+    }
+
+    async fn move_over(&self, login: Login, started: Started) -> Result<Box<dyn Remote>, Failure> {
+        let Some(peer) = login.peer_addr() else {
+            return Err(Failure::Link(LinkError::Malformed("address of the login")));
+        };
+        let Started { info, session } = started;
+        let link = Link::connect(info, peer.ip(), &self.settings.udp).await;
+        // The login has served its purpose either way; its farewell costs the session nothing.
+        tokio::spawn(async move {
+            drop(session);
+            login.close().await;
+        });
+        let link = link.map_err(Failure::Link)?;
+        let (source, reporter) = (link.clone(), self.reporter);
+        tokio::spawn(async move {
+            while let Some(warning) = source.next_warning().await {
+                reporter.warning(&format_args!("server: {warning}"));
+            }
+        });
+        Ok(Box::new(link))
+    }
+
+    async fn session(&self, remote: &dyn Remote, request: SessionRequest) -> Result<u8, Failure> {
+        let interactive = request.pty.is_some();
+        let options =
+            Options { escape: self.settings.escape_char, stdin_null: self.settings.stdin_null };
+        let outcome = session::run(remote, request, options).await.map_err(Failure::Remote)?;
+        let status = match outcome {
+            Outcome::Ended(SessionEnd::Exited(status)) => low_byte(status),
+            Outcome::Ended(SessionEnd::Signaled(_))
+            | Outcome::Left
+            | Outcome::Killed
+            | Outcome::OutputClosed => FAILURE,
+            Outcome::Ended(SessionEnd::Unknown) => {
+                self.report_loss(remote).await;
+                FAILURE
+            }
+            Outcome::Failed(error) => {
+                self.reporter.error(&error, None);
+                FAILURE
+            }
+        };
+        if interactive {
+            let host = &self.settings.host_name;
+            self.reporter.info(&format_args!("Connection to {host} closed."));
+        }
+        Ok(status)
+    }
+
+    /// Says why the connection is gone, if it is.
+    async fn report_loss(&self, remote: &dyn Remote) {
+        if let Ok(reason) = timeout(REASON_GRACE, remote.closed()).await {
+            let host = &self.settings.host_name;
+            self.reporter.error(&format_args!("connection to {host} lost: {reason}"), None);
+        }
+    }
+
+    /// Keeps the connection open without a session (`-N`) until it ends or we are told to leave.
+    async fn hold(&self, remote: &dyn Remote) -> u8 {
+        tokio::select! {
+            reason = remote.closed() => {
+                let host = &self.settings.host_name;
+                self.reporter.error(&format_args!("connection to {host} lost: {reason}"), None);
+            }
+            result = session::until_told_to_leave() => {
+                if let Err(error) = result {
+                    self.reporter.error(&error, None);
+                }
+            }
+        }
+        FAILURE
+    }
+}
+
+/// Exit statuses have eight bits.
+fn low_byte(status: u32) -> u8 {
+    status.to_le_bytes()[0]
+}
