@@ -551,6 +551,72 @@ fn each_case_comes_to_what_it_must_and_to_what_ssh_makes_of_it() {
     }
 }
 
+/// Command lines whose meaning must be that of ssh, accepted or not.
+const LINES: &[&[&str]] = &[
+    &["h", "--", "cmd", "-v"],
+    &["h", "-p", "3", "cmd", "-p", "4"],
+    &["--", "h", "-p", "5"],
+    &["-tvp22", "h"],
+    &["-tvp", "22", "h"],
+    &["-l", "a", "-l", "b", "c@h"],
+    &["-o=Port=3", "h"],
+    &["-oPort 3", "h"],
+    &["-o", "\tUser =  bob", "h"],
+    &["-oUser=\"a b\"", "h"],
+    &["-oSendEnv=LANG", "-oSendEnv=LC_*", "h"],
+    &["-xak2", "h"],
+    &["-4", "-6", "h"],
+    &["-oAddressFamily=inet6", "-4", "h"],
+    &["-4", "-oAddressFamily=inet6", "h"],
+    &["-T", "-t", "h"],
+    &["-t", "-oRequestTTY=no", "h"],
+    &["-n", "h", "cmd"],
+    &["-N", "-T", "h"],
+    &["-N", "-s", "h", "sftp"],
+    &["-oSessionType=none", "-s", "h", "sftp"],
+    &["-s", "h"],
+    &["-C", "-oCompression=no", "h"],
+    &["-e", "none", "h"],
+    &["-e", "^^", "h"],
+    &["-e", "abc", "h"],
+    &["-vvvv", "h"],
+    &["-qv", "h"],
+    &["-v", "-oLogLevel=ERROR", "h"],
+    &["-oLogLevel=ERROR", "-v", "h"],
+    &["-p", "70000", "h"],
+    &["-p", "22x", "h"],
+    &["-p"],
+    &["-j", "h"],
+    &[],
+    &["-v"],
+    &["a b"],
+    &["h;x"],
+    &["@h"],
+    &["a@b@H"],
+    &["ssh://a%40b@h"],
+    &["ssh://u;x=y@h:7"],
+    &["ssh://h:0"],
+    &["ssh://h/x"],
+    &["SSH://H"],
+    &["-ofoo", "h"],
+    &["-ofoo=bar", "h"],
+    &["-oIgnoreUnknown=foo", "-ofoo=bar", "h"],
+    &["-oMatch=all", "h"],
+    &["-oInclude=/x", "h"],
+];
+
+#[test]
+fn command_lines_mean_what_they_mean_to_ssh() {
+    let place = Place::new();
+    place.write("config", "");
+    for arguments in LINES {
+        let Some(found) = place.compare(arguments) else {
+            return skipped();
+        };
+        assert!(found.is_empty(), "{arguments:?}: {}", found.join("\n"));
+    }
+}
+
 #[test]
 fn bad_files_are_reported_in_the_words_of_ssh() {
     let place = Place::new();

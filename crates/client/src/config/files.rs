@@ -327,7 +327,6 @@ fn no_argument(keyword: &str) -> String {
 }
 
 /// Reads a file; the inner error is the system's.
-#[expect(clippy::result_large_err, reason = "once for each file, and errors end the program")]
 fn read(path: &Path, check_permissions: bool) -> Result<std::io::Result<String>, ConfigError> {
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,

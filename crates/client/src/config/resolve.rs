@@ -80,7 +80,7 @@ impl<'a> Draft<'a> {
         self.flags()?;
         let mut again = self.files(&self.line.host, false)?;
         let mut host = self.typed_host_name()?;
-        if host.parse::<IpAddr>().is_err() {
+        if !looks_like_address(&host) {
             host = canonical::host_name(&self.options, &host, exists)?;
         }
         again |= canonical::asked_for(&self.options);
@@ -227,8 +227,7 @@ impl<'a> Draft<'a> {
         };
         Ok(match host.parse::<IpAddr>() {
             Ok(address) => address.to_string(),
-            // An address with a zone (`fe80::1%eth0`) has a case.
-            Err(_) if host.contains('%') && host.contains(':') => host,
+            Err(_) if looks_like_address(&host) => host,
             Err(_) => host.to_ascii_lowercase(),
         })
     }
@@ -379,6 +378,11 @@ impl<'a> Draft<'a> {
             .map(Some)
             .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
     }
+}
+
+/// Returns whether OpenSSH takes a host for an address (a zone, as in `fe80::1%eth0`, has a case).
+fn looks_like_address(host: &str) -> bool {
+    host.contains([':', '%']) || host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 /// Looks up a keyword that is certainly in the table.
