@@ -1,2 +1,74 @@
-//! Placeholder.
-fn main() {}
+//! Chores of this repository, run as `cargo xtask NAME`.
+//!
+//! Each chore does its own set-up and needs nothing but a Rust toolchain; what
+//! it cannot have on this machine it names and leaves out. Status and progress
+//! go to stderr; the exit status is the chore's.
+#![forbid(unsafe_code)]
+
+mod demo;
+mod dist;
+mod fuzz;
+mod purity;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(err) => {
+            shell::say(&format!("xtask: {err:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(args: &[String]) -> anyhow::Result<ExitCode> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["demo", ref words @ ..] => {
+            let words = words.strip_prefix(&["--"]).unwrap_or(words);
+            return demo::run(words);
+        }
+        ["test"] => return test::run(),
+        ["tidy"] => tidy::run()?,
+        ["purity"] => purity::run()?,
+        ["fuzz", ref rest @ ..] => {
+            let (seconds, target) = match *rest {
+                [] => (None, None),
+                [seconds] => (Some(seconds), None),
+                [seconds, target] => (Some(seconds), Some(target)),
+                _ => bail!("usage: cargo xtask fuzz [SECONDS [TARGET]]"),
+            };
+            let seconds =
+                seconds.map(str::parse).transpose().context("SECONDS is a whole number")?;
+            fuzz::run(seconds.unwrap_or(fuzz::SECONDS), target)?;
+        }
+        ["dist"] => dist::run()?,
+        [] | ["help" | "-h" | "--help"] => shell::say(HELP),
+        [other, ..] => {
+            shell::say(HELP);
+            bail!("there is no chore with these words: {other}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const HELP: &str = "\
+usage: cargo xtask CHORE
+
+  demo [-- WORDS]         a shell over QUIC on this machine, or WORDS as one command
+  test                    everything CI runs: style, lints, unit, simulation, end to end
+  tidy                    the rules of the house that a compiler does not check
+  purity                  build the sans-IO crates for a target without an operating system
+  fuzz [SECONDS [TARGET]] fuzz each target for SECONDS (60)
+  dist                    static release binaries with checksums into dist/
+  help                    this text";
+
+/// Exit status of a chore that failed for its own reasons.
+const FAILED: u8 = 1;

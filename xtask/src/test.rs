@@ -1,0 +1,130 @@
+//! `cargo xtask test`: everything CI runs, in the order in which it fails fastest.
+//!
+//! One profile, one set of features (the whole workspace with its tests), so
+//! that nothing is built twice. A step that fails does not stop the ones that
+//! do not need it; the summary at the end tells all.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use crate::{purity, shell, tidy};
+
+/// Runs all steps; fails when one of them does.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let mut steps = Steps::default();
+    prepare(&mut steps);
+    steps.run("fmt", || shell::run(shell::cargo(["fmt", "--all", "--check"])));
+    steps.run("tidy", tidy::run);
+    let built = steps.run("build", || {
+        shell::run(shell::cargo(["build", "--workspace", "--all-targets", "--locked"]))
+    });
+    if built {
+        let nextest = shell::works(&["cargo", "nextest", "--version"]);
+        steps.run("tests", || shell::run(units(nextest)));
+        steps.run("doc tests", || shell::run(shell::cargo(["test", "--workspace", "--doc"])));
+        steps.run("end to end", || shell::run(end_to_end(nextest)));
+    } else {
+        steps.skip("tests, doc tests, end to end", "the build failed");
+    }
+    steps.run("clippy", || {
+        let words = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        shell::run(shell::cargo(words))
+    });
+    steps.run("purity", purity::run);
+    Ok(steps.summary())
+}
+
+/// Installs what the end-to-end tests need, where that can be done.
+fn prepare(steps: &mut Steps) {
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let missing_text = missing.join(" ");
+    if !shell::can_apt() {
+        let reason = format!("{missing_text} is missing, and only root on Debian can install it");
+        steps.skip("parts of end to end", &reason);
+        return;
+    }
+    steps.run(&format!("install {missing_text}"), || shell::apt_install(&missing));
+}
+
+/// Returns whether a program is where users or administrators have theirs.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs = std::env::split_paths(&path).collect::<Vec<_>>();
+    dirs.extend(["/usr/sbin", "/sbin"].map(Into::into));
+    dirs.iter().any(|dir| Path::new(dir).join(program).exists())
+}
+
+/// Returns the command for everything but the end-to-end suite, fuzz corpora included.
+fn units(nextest: bool) -> Command {
+    if nextest {
+        shell::cargo(["nextest", "run", "--workspace", "--no-fail-fast", "-E", "not package(e2e)"])
+    } else {
+        shell::cargo(["test", "--workspace", "--exclude", "e2e", "--no-fail-fast", "--tests"])
+    }
+}
+
+/// Returns the command for the end-to-end suite.
+///
+/// Whole workspace even here: `-p e2e` alone would choose other features for
+/// the dependencies and build them a second time.
+fn end_to_end(nextest: bool) -> Command {
+    if nextest {
+        shell::cargo(["nextest", "run", "--workspace", "--no-fail-fast", "-E", "package(e2e)"])
+    } else {
+        shell::cargo(["test", "--workspace", "--no-fail-fast", "--test", "suite"])
+    }
+}
+
+/// What has been run so far, and how it ended.
+#[derive(Default)]
+struct Steps {
+    lines: Vec<String>,
+    total: Duration,
+    failed: bool,
+}
+
+impl Steps {
+    /// Runs one step; returns whether it went well.
+    fn run(&mut self, name: &str, step: impl FnOnce() -> anyhow::Result<()>) -> bool {
+        shell::say(&format!("== {name}"));
+        let start = Instant::now();
+        let result = step();
+        let took = start.elapsed();
+        self.total += took;
+        let word = match &result {
+            Ok(()) => "ok",
+            Err(err) => {
+                shell::say(&format!("{name}: {err:#}"));
+                "FAILED"
+            }
+        };
+        self.failed |= result.is_err();
+        self.lines.push(format!("{word:>7} {:>5} s  {name}", took.as_secs()));
+        result.is_ok()
+    }
+
+    /// Notes a step that cannot be run here.
+    fn skip(&mut self, name: &str, why: &str) {
+        shell::say(&format!("== {name}: skipped: {why}"));
+        self.lines.push(format!("skipped          {name}: {why}"));
+    }
+
+    fn summary(self) -> ExitCode {
+        shell::say(&format!("== summary\n{}", self.lines.join("\n")));
+        let word = if self.failed { "failed" } else { "all is well" };
+        shell::say(&format!("{word} after {} s", self.total.as_secs()));
+        ExitCode::from(u8::from(self.failed))
+    }
+}
+
+/// Programs the end-to-end tests use, and the Debian packages that have them.
+const NEEDED: [(&str, &str); 3] =
+    [("sshd", "openssh-server"), ("ssh", "openssh-client"), ("ip", "iproute2")];

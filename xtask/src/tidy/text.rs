@@ -1,0 +1,127 @@
+//! Rules about the text of single files: headers, `unsafe`, foreign paths, registry.
+
+use super::Finding;
+use super::source::{File, Tree, has_word};
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.rust() {
+        findings.extend(header(file));
+        findings.extend(unsafe_code(file));
+    }
+    for root in FORBIDDING {
+        findings.extend(forbids_unsafe(tree, root));
+    }
+    for file in &tree.files {
+        findings.extend(foreign_paths(file));
+    }
+    findings.extend(registry(tree));
+    findings
+}
+
+/// Every Rust file opens by saying what it is.
+fn header(file: &File) -> Option<Finding> {
+    // libFuzzer's targets may have `#![no_main]` above it.
+    let first = file.text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
+    let opens = first.is_some_and(|line| line.starts_with("//! ") && line.len() > 12);
+    (!opens).then(|| {
+        finding(file, 1, "a module opens with `//!`: what it is, what it is not, its invariants")
+    })
+}
+
+/// `unsafe` is for the folders called `sys`.
+fn unsafe_code(file: &File) -> Vec<Finding> {
+    let may = file.path.split('/').any(|part| part == "sys") || file.path.ends_with("/sys.rs");
+    if may {
+        return Vec::new();
+    }
+    let lines = file.code().filter(|(_, code)| has_word(code, "unsafe") && !code.contains('"'));
+    lines.map(|(line, _)| finding(file, line, "unsafe code belongs in sys/")).collect()
+}
+
+/// A crate that needs no unsafe code says so to the compiler.
+fn forbids_unsafe(tree: &Tree, root: &str) -> Option<Finding> {
+    let rule = "this crate says #![forbid(unsafe_code)]";
+    let Some(file) = tree.file(root) else {
+        return Some(Finding { path: root.into(), line: 1, rule: "this file is missing".into() });
+    };
+    let says = file.text.lines().any(|line| line == "#![forbid(unsafe_code)]");
+    (!says).then(|| finding(file, 1, rule))
+}
+
+/// No path of a developer's own machine.
+fn foreign_paths(file: &File) -> Vec<Finding> {
+    let lines = file.text.lines().enumerate();
+    lines
+        .filter(|(_, line)| FOREIGN.iter().any(|path| line.contains(path)))
+        .map(|(index, _)| finding(file, index + 1, "a path that exists on one machine only"))
+        .collect()
+}
+
+/// Every extension the code knows is in the registry.
+fn registry(tree: &Tree) -> Vec<Finding> {
+    let (Some(code), Some(registry)) =
+        (tree.file("crates/proto/src/ext.rs"), tree.file("docs/extensions.md"))
+    else {
+        return Vec::new();
+    };
+    // Lines such as `Self::Early => "early",`.
+    let names = code.code().filter_map(|(line, text)| {
+        let (variant, name) = text.split_once("=> \"")?;
+        variant.trim().starts_with("Self::").then_some((line, name.split('"').next()?))
+    });
+    names
+        .filter(|(_, name)| !registry.text.contains(&format!("| `{name}` |")))
+        .map(|(line, name)| finding(code, line, &format!("`{name}` is not in docs/extensions.md")))
+        .collect()
+}
+
+fn finding(file: &File, line: usize, rule: &str) -> Finding {
+    Finding { path: file.path.clone(), line, rule: rule.to_owned() }
+}
+
+/// Roots of the crates without unsafe code.
+const FORBIDDING: [&str; 6] = [
+    "crates/proto/src/lib.rs",
+    "crates/proxy/src/lib.rs",
+    "crates/transport/src/lib.rs",
+    "crates/testkit/src/lib.rs",
+    "crates/devsshd/src/lib.rs",
+    "xtask/src/main.rs",
+];
+
+/// Starts of paths that say more about a machine than about the program.
+///
+/// In two pieces, or this file would be a breach of its own rule.
+const FOREIGN: [&str; 3] = [concat!("/wo", "rk/"), concat!("/Us", "ers/"), concat!("/tmp", "/t-")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> File {
+        File { path: path.into(), text: text.into() }
+    }
+
+    #[test]
+    fn a_file_without_a_header_is_found() {
+        assert!(header(&file("a.rs", "use std::fs;\n")).is_some());
+        assert!(header(&file("a.rs", "//! Says what it is.\n")).is_none());
+        assert!(header(&file("a.rs", "#![no_main]\n//! Says what it is.\n")).is_none());
+    }
+
+    #[test]
+    fn unsafe_code_is_found_outside_sys_only() {
+        let text = "//! A file.\nfn f() { unsafe { g() } }\n";
+        assert_eq!(unsafe_code(&file("crates/client/src/a.rs", text)).len(), 1);
+        assert_eq!(unsafe_code(&file("crates/client/src/sys/a.rs", text)).len(), 0);
+    }
+
+    #[test]
+    fn an_extension_that_is_not_registered_is_found() {
+        let code = file("crates/proto/src/ext.rs", "//! x\n            Self::New => \"new\",\n");
+        let docs = file("docs/extensions.md", "| `early` | ... |\n");
+        let found = registry(&Tree { files: vec![code, docs] });
+        assert_eq!(found.iter().map(|f| f.line).collect::<Vec<_>>(), [2]);
+    }
+}
