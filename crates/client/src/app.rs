@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::bootstrap::{self, StartError, Started};
 use crate::config::{RequestTty, SessionType, Settings, UdpMode};
+use crate::guard::{Farewell, Guard};
 use crate::link::{Link, LinkError};
 use crate::login::{self, Login, LoginError};
 use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest};
@@ -42,6 +43,9 @@ struct Run {
     settings: Settings,
     reporter: Reporter,
 }
+
+/// The far host, and how a guard ends what we leave there.
+type Connected = (Box<dyn Remote>, Option<Farewell>);
 
 /// Why nothing could be run.
 enum Failure {
@@ -93,7 +97,30 @@ fn link_hint(error: &LinkError) -> Option<String> {
 impl Run {
     async fn whole(&self, command: Vec<u8>) -> Result<u8, Failure> {
         let request = self.request(command)?;
-        let remote = self.connect().await?;
+        let raw =
+            request.as_ref().is_some_and(|request| request.pty.is_some()) && tty::stdin_is_tty();
+        let guarded = raw || self.settings.udp.mode != UdpMode::No;
+        // One can do without a guard: its absence shows only if we are killed.
+        let mut guard = guarded.then(|| Guard::start().ok()).flatten();
+        let status = self.guarded(request, guard.as_mut()).await;
+        if let Some(guard) = guard {
+            guard.dismiss();
+        }
+        status
+    }
+
+    async fn guarded(
+        &self,
+        request: Option<SessionRequest>,
+        guard: Option<&mut Guard>,
+    ) -> Result<u8, Failure> {
+        let (remote, farewell) = self.connect().await?;
+        if let Some(guard) = guard {
+            guard.wait_ready();
+            if let Some(farewell) = farewell {
+                guard.entrust(&farewell);
+            }
+        }
         let status = match request {
             Some(request) => self.session(remote.as_ref(), request).await,
             None => Ok(self.hold(remote.as_ref()).await),
@@ -157,11 +184,11 @@ impl Run {
             .collect()
     }
 
-    async fn connect(&self) -> Result<Box<dyn Remote>, Failure> {
+    async fn connect(&self) -> Result<Connected, Failure> {
         let ui = TtyUi::new(self.settings.log_level);
         let login = login::connect(&self.settings, &ui).await.map_err(Failure::Login)?;
         if self.settings.udp.mode == UdpMode::No {
-            return Ok(Box::new(login));
+            return Ok((Box::new(login), None));
         }
         let term = self.term().unwrap_or_else(|| BOOTSTRAP_TERM.into());
         match bootstrap::start_server(&login, &self.settings, &term, self.env()).await {
@@ -171,13 +198,13 @@ impl Run {
                 if tty::stderr_is_tty() {
                     self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
                 }
-                Ok(Box::new(login))
+                Ok((Box::new(login), None))
             }
             Err(error) => Err(Failure::Start(error)),
         }
     }
 
-    async fn move_over(&self, login: Login, started: Started) -> Result<Box<dyn Remote>, Failure> {
+    async fn move_over(&self, login: Login, started: Started) -> Result<Connected, Failure> {
         let Some(peer) = login.peer_addr() else {
             return Err(Failure::Link(LinkError::Malformed("address of the login")));
         };
@@ -195,7 +222,8 @@ impl Run {
                 reporter.warning(&format_args!("server: {warning}"));
             }
         });
-        Ok(Box::new(link))
+        let farewell = link.farewell().cloned();
+        Ok((Box::new(link), farewell))
     }
 
     async fn session(&self, remote: &dyn Remote, request: SessionRequest) -> Result<u8, Failure> {

@@ -23,11 +23,14 @@ pub enum Ext {
     Modes,
     /// The bus carries signals to the program, and `exit` names the signal that killed it.
     Signal,
+    /// A packet sealed in advance tells that the client was killed.
+    Goodbye,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 4] = [Self::Early, Self::Command, Self::Modes, Self::Signal];
+    pub const ALL: [Self; 5] =
+        [Self::Early, Self::Command, Self::Modes, Self::Signal, Self::Goodbye];
 
     /// Returns the name on the wire.
     #[must_use]
@@ -37,6 +40,7 @@ impl Ext {
             Self::Command => "command",
             Self::Modes => "modes",
             Self::Signal => "signal",
+            Self::Goodbye => "goodbye",
         }
     }
 }

@@ -38,6 +38,9 @@ id! {
 }
 
 impl PathSerial {
+    /// The serial of extension `goodbye`: no path, but the end of the client.
+    pub const GOODBYE: Self = Self(u64::MAX);
+
     /// Returns the serial of the next path. Saturates: 2^64 renewals do not happen.
     #[must_use]
     pub const fn next(self) -> Self {

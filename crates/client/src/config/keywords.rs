@@ -313,3 +313,48 @@ const KEYWORDS: &[Keyword] = &[
 /// The names of the log levels.
 pub(super) const LOG_LEVELS: &[&str] =
     &["quiet", "fatal", "error", "info", "verbose", "debug", "debug1", "debug2", "debug3"];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// The page for people, where each keyword stands in backquotes.
+    const PAGE: &str = include_str!("../../../../docs/configuration.md");
+
+    /// Returns the words in backquotes of a section, in lower case.
+    fn named(section: &str) -> BTreeSet<String> {
+        let body = PAGE.split("\n## ").find_map(|part| part.strip_prefix(section));
+        let body = body.expect("the section is there");
+        body.split('`').skip(1).step_by(2).map(str::to_ascii_lowercase).collect()
+    }
+
+    #[test]
+    fn the_page_for_people_says_the_same_of_every_keyword() {
+        let mut sections: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for keyword in all() {
+            let section = match keyword.standing {
+                Standing::Honoured => "Keywords honoured",
+                Standing::Refused { .. } => "Keywords refused",
+                Standing::Warned { .. } => "Keywords accepted with a warning",
+                Standing::Ignored => "Keywords accepted and ignored",
+            };
+            sections.entry(section).or_default().insert(keyword.name.to_owned());
+        }
+        let known: BTreeSet<String> = all().iter().map(|k| k.name.to_owned()).collect();
+        for (section, keywords) in sections {
+            let mut named = named(section);
+            // What else stands in backquotes are values, criteria and keywords named in passing.
+            named.retain(|word| known.contains(word));
+            assert_eq!(named, keywords, "{section}");
+        }
+    }
+
+    #[test]
+    fn no_name_stands_twice_and_all_are_in_lower_case() {
+        let names: BTreeSet<&str> = all().iter().map(|keyword| keyword.name).collect();
+        assert_eq!(names.len(), all().len());
+        assert!(names.iter().all(|name| name.to_ascii_lowercase() == *name));
+    }
+}

@@ -17,8 +17,10 @@ use std::time::Duration;
 use proto::bootstrap::{BootstrapError, Secret, ServerInfo, TransportKind};
 use proto::ext::{Ext, ExtSet};
 use proto::open::Timeouts;
-use proto::{ClientId, ServerId};
+use proto::path_auth::PathAuth;
+use proto::{ClientId, PathSerial, ServerId};
 use proxy::driver::{ClientConfig, ClientProxy};
+use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
 use tokio::time::timeout;
 use transport::Connection;
@@ -26,6 +28,7 @@ use transport::quic::{self, ClientCredentials};
 use zeroize::Zeroizing;
 
 use crate::config::UdpSettings;
+use crate::guard::Farewell;
 use crate::remote::{BoxFuture, Remote, RemoteError, RemoteSession, SessionRequest};
 use bus::Bus;
 
@@ -82,6 +85,8 @@ pub struct Link {
 }
 
 struct Shared {
+    /// What the guard tells the server if we are killed, where the server understands it.
+    farewell: Option<Farewell>,
     connection: Connection,
     proxy: ClientProxy,
     bus: Bus,
@@ -116,6 +121,12 @@ impl Link {
             0 => random_id(),
             id => id,
         };
+        let ext = info.ext_set().and(ExtSet::all());
+        let farewell = ext.has(Ext::Goodbye).then(|| Farewell {
+            server: addr,
+            tcp,
+            packet: seal_goodbye(&proxy_key, ClientId(client_id)),
+        });
         let proxy = ClientProxy::start(ClientConfig {
             client_id: ClientId(client_id),
             server_id: ServerId(info.server_id),
@@ -148,14 +159,13 @@ impl Link {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(silent()),
         };
-        let ext = info.ext_set().and(ExtSet::all());
         let timeouts = Timeouts::new(
             settings.alive_timeout,
             settings.heartbeat_timeout,
             settings.reconnect_timeout,
         );
         let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
-        let link = Self { shared: Arc::new(Shared { connection, proxy, bus, ext }) };
+        let link = Self { shared: Arc::new(Shared { farewell, connection, proxy, bus, ext }) };
         if !ext.has(Ext::Early) {
             match timeout(settings.connect_timeout, link.shared.bus.wait_up()).await {
                 Ok(_) => {}
@@ -163,6 +173,12 @@ impl Link {
             }
         }
         Ok(link)
+    }
+
+    /// Returns what a guard needs to end the server if we are killed.
+    #[must_use]
+    pub fn farewell(&self) -> Option<&Farewell> {
+        self.shared.farewell.as_ref()
     }
 
     /// Returns warnings that the server sends for the user, as they come.
@@ -211,6 +227,14 @@ fn credentials(info: &mut ServerInfo) -> ClientCredentials {
         client_cert: take(&mut info.client_cert),
         client_key: take(&mut info.client_key),
     }
+}
+
+/// Seals the packet of extension `goodbye`.
+fn seal_goodbye(key: &ProxyKey, client: ClientId) -> Vec<u8> {
+    let mut nonce = [0; NONCE_LEN];
+    getrandom::fill(&mut nonce).expect("the system has a source of randomness");
+    let goodbye = PathAuth { client, serial: PathSerial::GOODBYE };
+    Sealer::new(key).seal(nonce, goodbye.encode()).to_vec()
 }
 
 /// Returns a random id other than zero, which means "absent" on the wire.

@@ -255,6 +255,7 @@ impl russh::client::Handler for Connection {
         _keys: Vec<PublicKey>,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        eprintln!("DBG hostkeys {:?}", channel_being_opened(session));
         let mut flight = lock(&self.shared.first_flight);
         if let FirstFlight::Waiting(request) = &*flight
             && let Some(channel) = channel_being_opened(session)
