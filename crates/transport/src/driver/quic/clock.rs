@@ -40,11 +40,11 @@ const STOPPED_AFTER: Duration = Duration::from_secs(1);
 /// is hours) but the idle timeout of 365 days, which must never fire early.
 const EARLY_AT_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How many timers may be fired early after one change of the link: the
-/// earliest may be for pacing or a delayed acknowledgement, which are few.
+/// How many timers are fired early at most after one change of the link.
 const EARLY_TIMERS: u32 = 4;
 
-/// Packets a loss probe consists of: with these sent, firing early has done its work.
+/// Packets a loss probe consists of: with fewer sent, the timer fired was for
+/// pacing or a delayed acknowledgement, and the next one is tried.
 const PROBE_PACKETS: u64 = 2;
 
 /// The pausable clock; clones are the same clock.
@@ -67,16 +67,24 @@ struct State {
     latest: Instant,
     timers: HashMap<u64, Armed>,
     next_timer: u64,
-    /// Timers that may still be fired early.
-    early_left: u32,
-    /// Packets sent since a timer was last fired early.
-    sent_since_early: u64,
+    /// What is still to be done about the latest change of the link.
+    probing: Probing,
     /// The later time that the next reading on this thread returns.
     early_reading: Option<(ThreadId, Instant)>,
     /// Transport time of the latest outage or move.
     last_interruption: Option<Instant>,
     /// Counts changes to another network.
     network: u64,
+}
+
+/// Timers fired early to probe what is in flight.
+struct Probing {
+    /// How many more, at most.
+    left: u32,
+    /// Packets sent since the last.
+    sent: u64,
+    /// Whether something happened since the last that asks for another.
+    may_fire: bool,
 }
 
 /// What one timer waits for.
@@ -105,8 +113,7 @@ impl Clock {
                 latest: real_now(),
                 timers: HashMap::new(),
                 next_timer: 0,
-                early_left: 0,
-                sent_since_early: 0,
+                probing: Probing { left: 0, sent: 0, may_fire: false },
                 early_reading: None,
                 last_interruption: None,
                 network: 0,
@@ -131,8 +138,7 @@ impl Clock {
                 }
                 state.last_interruption = Some(now);
                 state.network += u64::from(!same_network);
-                state.early_left = EARLY_TIMERS;
-                state.sent_since_early = 0;
+                state.probing = Probing { left: EARLY_TIMERS, sent: 0, may_fire: true };
             }
         }
         // Every timer has to be looked at anew: to give up its sleep, or to fire early.
@@ -154,10 +160,16 @@ impl Clock {
 
     /// Notes that so many packets were sent.
     pub(super) fn on_sent(&self, packets: u64) {
-        let mut state = self.lock();
-        if state.early_left > 0 {
-            state.sent_since_early += packets;
-        }
+        self.lock().probing.sent += packets;
+    }
+
+    /// Notes that packets of the peer were delivered.
+    pub(super) fn on_received(&self) {
+        // quinn answers them only if its congestion window has room, even with
+        // bare acknowledgements; with both windows full of what the outage
+        // swallowed, both ends would wait for the other. Probes are exempt
+        // from the window and carry the acknowledgement.
+        self.lock().probing.may_fire = true;
     }
 
     /// Notes whether the packet socket takes packets.
@@ -219,16 +231,18 @@ impl State {
 
     /// Decides whether the timer fires before its time, to probe what is in flight.
     fn fire_early(&mut self, now: Instant, deadline: Instant) -> bool {
-        if self.early_left == 0 || self.stopped_at.is_some() {
+        if self.probing.left == 0 || self.stopped_at.is_some() {
             return false;
         }
-        let done = self.early_left < EARLY_TIMERS && self.sent_since_early >= PROBE_PACKETS;
-        if done || deadline.saturating_duration_since(now) > EARLY_AT_MOST {
-            self.early_left = 0;
+        if deadline.saturating_duration_since(now) > EARLY_AT_MOST {
+            return false; // nothing is in flight
+        }
+        if !self.probing.may_fire && self.probing.sent >= PROBE_PACKETS {
             return false;
         }
-        self.early_left -= 1;
-        self.sent_since_early = 0;
+        self.probing = Probing { left: self.probing.left - 1, sent: 0, may_fire: false };
+        // What this makes quinn give up for lost, if anything, is no congestion.
+        self.last_interruption = Some(now);
         self.early_reading = Some((thread::current().id(), deadline));
         true
     }

@@ -102,6 +102,7 @@ impl AsyncUdpSocket for Adapter {
             count += 1;
         }
         self.acceptance.deliver(packets.into_iter());
+        self.clock.on_received();
         Poll::Ready(Ok(count))
     }
 

@@ -1,0 +1,196 @@
+//! Outages: however long, over within four round trips, and not a byte lost (DESIGN D3).
+//!
+//! All in virtual time. "First new byte" is the first byte that reaches a
+//! reader after the link is back.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{CLIENT, FOUR_RTT, Net, Pair, SERVER};
+use proxy::LinkChange;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, advance, sleep, timeout};
+use tssh_transport::quic::{Config, ConnectError, Listener, connect, generate_credentials};
+use tssh_transport::{RecvStream, SendStream};
+
+const SECOND: Duration = Duration::from_secs(1);
+const OUTAGES: [Duration; 3] =
+    [Duration::from_secs(10), Duration::from_secs(120), Duration::from_secs(3600)];
+
+/// What flows while the link goes down.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    /// As much as goes.
+    Bulk,
+    /// 50 bytes each 50 ms.
+    Trickle,
+}
+
+/// Who hears of the outage.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// Both are told that the path is lost, and restored.
+    Both,
+    /// This end is; the other learns only, at the end, that its peer moved.
+    Only(usize),
+}
+
+/// The byte at a position of a stream.
+fn pattern(position: u64) -> u8 {
+    (position % 251) as u8 ^ (position >> 16) as u8
+}
+
+/// Writes until told to stop; returns how much.
+async fn write_load(mut send: SendStream, load: Load, stop: watch::Receiver<bool>) -> u64 {
+    let mut written = 0;
+    while !*stop.borrow() {
+        let size = match load {
+            Load::Bulk => 16 * 1024,
+            Load::Trickle => 50,
+        };
+        let chunk: Vec<u8> = (written..written + size).map(pattern).collect();
+        send.write_all(&chunk).await.unwrap();
+        written += size;
+        if let Load::Trickle = load {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    send.shutdown().await.unwrap();
+    written
+}
+
+/// Reads to the end, checking each byte; shows the time of the latest, and returns how many.
+async fn read_load(mut recv: RecvStream, latest: watch::Sender<Instant>) -> u64 {
+    let mut total = 0;
+    let mut buf = vec![0; 64 * 1024];
+    loop {
+        let n = recv.read(&mut buf).await.unwrap();
+        if n == 0 {
+            return total;
+        }
+        for byte in &buf[..n] {
+            assert_eq!(*byte, pattern(total), "at byte {total}");
+            total += 1;
+        }
+        latest.send_replace(Instant::now());
+    }
+}
+
+/// One flow in one direction.
+struct Flow {
+    stop: watch::Sender<bool>,
+    latest: watch::Receiver<Instant>,
+    writer: tokio::task::JoinHandle<u64>,
+    reader: tokio::task::JoinHandle<u64>,
+}
+
+impl Flow {
+    fn start(send: SendStream, recv: RecvStream, load: Load) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (show, latest) = watch::channel(Instant::now());
+        Self {
+            stop,
+            latest,
+            writer: tokio::spawn(write_load(send, load, stopped)),
+            reader: tokio::spawn(read_load(recv, show)),
+        }
+    }
+
+    /// Waits for the first byte from now on, and returns how long it took.
+    async fn first_new_byte(&mut self) -> Duration {
+        let from = Instant::now();
+        self.latest.borrow_and_update();
+        timeout(Duration::from_secs(3600), self.latest.changed())
+            .await
+            .expect("bytes flow again")
+            .unwrap();
+        from.elapsed()
+    }
+
+    async fn finish(self) {
+        self.stop.send_replace(true);
+        assert_eq!(self.writer.await.unwrap(), self.reader.await.unwrap());
+    }
+}
+
+/// Flows in both directions, over streams of their own.
+async fn flows(pair: &Pair, load: Load) -> [Flow; 2] {
+    let (mut up, down) = pair.client.open_stream().await.unwrap();
+    up.write_all(b"!").await.unwrap();
+    let (server_send, mut server_recv) = pair.server.accept_stream().await.unwrap();
+    server_recv.read_exact(&mut [0; 1]).await.unwrap();
+    [Flow::start(up, server_recv, load), Flow::start(server_send, down, load)]
+}
+
+/// Cuts the link under load for so long, and returns how long each direction took to recover.
+async fn outage(load: Load, length: Duration, told: Told) -> [Duration; 2] {
+    let pair = Pair::connected().await;
+    let mut flows = flows(&pair, load).await;
+    sleep(3 * SECOND).await;
+
+    pair.net.set_cut(true);
+    // The proxies notice a little later.
+    sleep(SECOND).await;
+    match told {
+        Told::Both => {
+            pair.net.tell_lost(CLIENT);
+            pair.net.tell_lost(SERVER);
+        }
+        Told::Only(end) => pair.net.tell_lost(end),
+    }
+    sleep(length).await;
+
+    pair.net.set_cut(false);
+    match told {
+        Told::Both => {
+            pair.net.tell_restored(CLIENT);
+            pair.net.tell_restored(SERVER);
+        }
+        Told::Only(end) => {
+            pair.net.tell_restored(end);
+            pair.net.tell(1 - end, LinkChange::Moved { same_network: true });
+        }
+    }
+    let [up, down] = &mut flows;
+    let took = tokio::join!(up.first_new_byte(), down.first_new_byte());
+    // It has to stay well, too.
+    sleep(5 * SECOND).await;
+    for flow in flows {
+        let quiet = flow.latest.borrow().elapsed();
+        assert!(quiet < SECOND, "{load:?}, {length:?}, {told:?}: stalled for {quiet:?}");
+        flow.finish().await;
+    }
+    [took.0, took.1]
+}
+
+async fn assert_recovers(load: Load, told: Told) {
+    for length in OUTAGES {
+        let took = outage(load, length, told).await;
+        println!("{load:?}, {length:?}, {told:?}: {took:?}");
+        assert!(took.iter().all(|took| *took <= FOUR_RTT), "{load:?}, {length:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bulk_flows_again_within_four_round_trips_after_any_outage() {
+    assert_recovers(Load::Bulk, Told::Both).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickle_flows_again_within_four_round_trips_after_any_outage() {
+    assert_recovers(Load::Trickle, Told::Both).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bulk_recovers_as_fast_when_only_one_side_knew() {
+    assert_recovers(Load::Bulk, Told::Only(CLIENT)).await;
+    assert_recovers(Load::Bulk, Told::Only(SERVER)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickle_recovers_as_fast_when_only_one_side_knew() {
+    assert_recovers(Load::Trickle, Told::Only(CLIENT)).await;
+    assert_recovers(Load::Trickle, Told::Only(SERVER)).await;
+}

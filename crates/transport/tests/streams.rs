@@ -1,0 +1,206 @@
+//! Streams and datagrams, as those above the transport use them.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{CLIENT, Net, Pair, SERVER};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tssh_transport::{ConnectionError, DatagramError, RecvStream, SendStream};
+
+/// Opens a stream at the client and returns both ends of it; "hi" went ahead.
+async fn stream(pair: &Pair) -> ((SendStream, RecvStream), (SendStream, RecvStream)) {
+    let (mut send, recv) = pair.client.open_stream().await.unwrap();
+    send.write_all(b"hi").await.unwrap();
+    let (server_send, mut server_recv) = pair.server.accept_stream().await.unwrap();
+    let mut hi = [0; 2];
+    server_recv.read_exact(&mut hi).await.unwrap();
+    ((send, recv), (server_send, server_recv))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_direction_ends_on_its_own() {
+    let pair = Pair::connected().await;
+    let ((mut send, mut recv), (mut server_send, mut server_recv)) = stream(&pair).await;
+
+    send.write_all(b"question").await.unwrap();
+    send.shutdown().await.unwrap();
+    let mut got = String::new();
+    server_recv.read_to_string(&mut got).await.unwrap();
+    assert_eq!(got, "question");
+    send.finished().await.unwrap();
+
+    server_send.write_all(b"answer").await.unwrap();
+    server_send.shutdown().await.unwrap();
+    let mut got = String::new();
+    recv.read_to_string(&mut got).await.unwrap();
+    assert_eq!(got, "answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_stream_reads_as_ended_and_a_stopped_one_as_a_broken_pipe() {
+    let pair = Pair::connected().await;
+    let ((mut send, mut recv), (mut server_send, mut server_recv)) = stream(&pair).await;
+
+    send.reset();
+    assert_eq!(server_recv.read(&mut [0; 8]).await.unwrap(), 0);
+    assert_eq!(server_recv.read(&mut [0; 8]).await.unwrap(), 0, "and stays ended");
+
+    recv.stop();
+    let broken = loop {
+        if let Err(error) = server_send.write_all(&[0; 1000]).await {
+            break error;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    assert_eq!(broken.kind(), std::io::ErrorKind::BrokenPipe);
+    server_send.finished().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_streams_are_open_at_once() {
+    let pair = Pair::connected().await;
+    let mut open = Vec::new();
+    for _ in 0..1000 {
+        let (mut send, recv) =
+            tokio::time::timeout(Duration::from_secs(1), pair.client.open_stream())
+                .await
+                .expect("the server allows a thousand")
+                .unwrap();
+        send.write_all(b"hi").await.unwrap();
+        open.push((send, recv));
+    }
+    let one_more = tokio::time::timeout(Duration::from_secs(60), pair.client.open_stream()).await;
+    assert!(one_more.is_err(), "the thousand and first has to wait");
+
+    let mut served = Vec::new();
+    for _ in 0..1000 {
+        served.push(pair.server.accept_stream().await.unwrap());
+    }
+    // Ending some, both ways, makes room; quinn hands out new credit in lumps.
+    for (mut send, mut recv) in served.drain(..200) {
+        send.reset();
+        recv.stop();
+    }
+    for (mut send, _) in open.drain(..200) {
+        send.reset();
+    }
+    pair.client.open_stream().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_nobody_reads_does_not_hold_up_another() {
+    let pair = Pair::connected().await;
+    let ((mut stalled, _), (_keep_send, _keep_recv)) = stream(&pair).await;
+    let ((mut send, _recv), (_server_send, mut server_recv)) = stream(&pair).await;
+    let filling = tokio::spawn(async move {
+        let _ = stalled.write_all(&vec![0; 32 << 20]).await;
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!filling.is_finished(), "nobody read it");
+
+    send.write_all(b"still here").await.unwrap();
+    let mut got = [0; 10];
+    server_recv.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_higher_priority_overtakes_what_was_written_before() {
+    let pair = Pair::connected().await;
+    let ((mut bulk, _r1), (_s1, mut bulk_recv)) = stream(&pair).await;
+    let ((mut keys, _r2), (_s2, mut keys_recv)) = stream(&pair).await;
+    keys.set_priority(10);
+    let reader = tokio::spawn(async move {
+        let mut total = 0;
+        let mut buf = vec![0; 65536];
+        while total < 2 << 20 {
+            total += bulk_recv.read(&mut buf).await.unwrap();
+        }
+        tokio::time::Instant::now()
+    });
+    bulk.write_all(&vec![0; 2 << 20]).await.unwrap();
+    keys.write_all(b"x").await.unwrap();
+    keys_recv.read_exact(&mut [0; 1]).await.unwrap();
+    let keys_at = tokio::time::Instant::now();
+    assert!(keys_at < reader.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_datagram_is_packet_size_less_37_and_passes_both_ways() {
+    let pair = Pair::connected().await;
+    for (from, to) in [(&pair.client, &pair.server), (&pair.server, &pair.client)] {
+        assert_eq!(from.max_datagram_size(), 1400 - 37);
+        let payload = Bytes::from(vec![7; 1363]);
+        from.send_datagram(payload.clone()).unwrap();
+        assert_eq!(to.read_datagram().await.unwrap(), payload);
+        assert_eq!(
+            from.send_datagram(vec![0; 1364].into()),
+            Err(DatagramError::TooLarge { size: 1364, limit: 1363 })
+        );
+    }
+    let largest = |end| pair.net.sent(end).into_iter().max().unwrap();
+    assert!(largest(CLIENT) <= 1400 && largest(SERVER) <= 1400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn losing_every_second_packet_of_a_full_window_does_not_end_the_connection() {
+    let pair = Pair::connected().await;
+    let ((mut send, _recv), (_server_send, mut server_recv)) = stream(&pair).await;
+    // The client's window grows until it fills the stream's receive window.
+    const TOTAL: usize = 24 << 20;
+    let sending = tokio::spawn(async move {
+        send.write_all(&vec![5; TOTAL]).await.unwrap();
+        send.shutdown().await.unwrap();
+        send
+    });
+    let mut got = vec![0; 8 << 20];
+    server_recv.read_exact(&mut got).await.unwrap();
+
+    let mut count = 0_u64;
+    pair.net.drop_if(CLIENT, move |_| {
+        count += 1;
+        count.is_multiple_of(2)
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    pair.net.drop_nothing(CLIENT);
+
+    let mut rest = Vec::new();
+    server_recv.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(got.len() + rest.len(), TOTAL);
+    assert!(rest.iter().all(|byte| *byte == 5));
+    sending.await.unwrap().finished().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn packets_that_arrive_several_to_a_buffer_are_taken_apart() {
+    let net = Net::new();
+    net.coalesce(SERVER, 8);
+    net.coalesce(CLIENT, 8);
+    let pair = Pair::over(net).await;
+    let ((mut send, _recv), (_server_send, mut server_recv)) = stream(&pair).await;
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let copy = sent.clone();
+    let sending = tokio::spawn(async move {
+        send.write_all(&copy).await.unwrap();
+        send.shutdown().await.unwrap();
+    });
+    let mut got = Vec::new();
+    server_recv.read_to_end(&mut got).await.unwrap();
+    assert!(got == sent, "every byte in order");
+    sending.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_tells_the_other_side_and_its_streams() {
+    let pair = Pair::connected().await;
+    let ((_send, _recv), (mut server_send, mut server_recv)) = stream(&pair).await;
+    pair.client.close();
+    assert_eq!(pair.client.closed().await, ConnectionError::ClosedLocally);
+    assert_eq!(pair.server.closed().await, ConnectionError::ClosedByPeer);
+    let error = server_recv.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotConnected);
+    assert!(server_send.write_all(b"x").await.is_err());
+    assert!(pair.client.open_stream().await.is_err());
+}
