@@ -27,131 +27,27 @@
 //! goes backwards; at most three paths exist (in use, asked for, draining).
 //! Wire and rules of the reference: `docs/protocol.md` §2.2, §2.4, §2.5.
 
+mod event;
+mod search;
+#[cfg(test)]
+mod table;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use proto::PathSerial;
 use proto::path_auth::{PathAck, PathAuth};
-use proto::{ClientId, PathSerial, ServerId};
 
-use crate::path::{Carrier, Path, Pending, Route, Routes, SocketId, Verdict};
-use crate::seal::{NONCE_LEN, ProxyKey, SEALED_LEN, Sealer};
+pub use event::{Config, Event, RenewReason};
+use search::{Attempt, ErrorSpacing, Live, Search};
+
+use crate::path::{Carrier, Change, Path, Pending, Route, Routes, SocketId, Verdict};
+use crate::seal::{NONCE_LEN, SEALED_LEN, Sealer};
 use crate::socket::PathId;
 use crate::timers::{
-    AUTH_INTERVAL, CANDIDATE_MIN, CONNECT_TIMEOUT, COPY_BYTES, DRAIN, DUMMY_INTERVAL, DUMMY_LEN,
-    ERROR_SPACING_MAX, ERROR_SPACING_MIN, HEARTBEAT_TIMEOUT, RETRY_PAUSE,
+    AUTH_INTERVAL, CANDIDATE_MIN, COPY_BYTES, DRAIN, DUMMY_INTERVAL, DUMMY_LEN, RETRY_PAUSE,
 };
-
-/// What the client machine has to know.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Our id, from the server info.
-    pub client_id: ClientId,
-    /// The id that acks must carry, from the server info.
-    pub server_id: ServerId,
-    /// The key that auth packets are sealed with.
-    pub proxy_key: ProxyKey,
-    /// What carries the packets.
-    pub carrier: Carrier,
-    /// Addresses of the server, best first; tried one at a time.
-    pub candidates: Vec<SocketAddr>,
-    /// How long the first connect, and each later attempt, may take. Several
-    /// candidates share it. Default [`CONNECT_TIMEOUT`].
-    pub connect_timeout: Duration,
-    /// How long nothing may be heard before the link is lost; checked once the
-    /// first heartbeat was confirmed. Default [`HEARTBEAT_TIMEOUT`].
-    pub heartbeat_timeout: Duration,
-}
-
-impl Config {
-    /// Returns a configuration for UDP with the default timeouts.
-    #[must_use]
-    pub const fn new(
-        client_id: ClientId,
-        server_id: ServerId,
-        proxy_key: ProxyKey,
-        candidates: Vec<SocketAddr>,
-    ) -> Self {
-        Self {
-            client_id,
-            server_id,
-            proxy_key,
-            carrier: Carrier::Udp,
-            candidates,
-            connect_timeout: CONNECT_TIMEOUT,
-            heartbeat_timeout: HEARTBEAT_TIMEOUT,
-        }
-    }
-}
-
-/// Why a new path is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RenewReason {
-    /// The system reports a change of route or address.
-    NetworkChanged,
-    /// The machine was asleep or the process was stopped.
-    ClockJump,
-    /// The user, or something that was sent and not answered in time.
-    Requested,
-}
-
-/// What happened to the path, for the driver and the owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Open a socket for this path and report [`Client::handle_opened`] or
-    /// [`Client::handle_failed`].
-    Open {
-        /// The path to be.
-        path: PathId,
-        /// What is to carry it.
-        carrier: Carrier,
-        /// Where to.
-        remote: SocketAddr,
-    },
-    /// Close the socket of this path.
-    Close {
-        /// The path that was.
-        path: PathId,
-    },
-    /// A path was proven and is in use from now on.
-    Proven {
-        /// The path.
-        path: PathId,
-        /// What that changes.
-        change: Change,
-    },
-    /// Nothing is heard any more and no path is in use; a new one is searched.
-    Lost {
-        /// The I/O error that goes with it, if any, for display.
-        error: Option<String>,
-    },
-    /// The very first connect failed; the machine has ended.
-    ConnectFailed {
-        /// Whether anything at all came back from the server. If not, a
-        /// firewall is the likely reason.
-        heard: bool,
-        /// The last I/O error, if any, for display.
-        error: Option<String>,
-    },
-}
-
-/// What a proven path changes for the layers above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is the first one.
-    First,
-    /// It replaces a path that was in use until now.
-    Moved {
-        /// See [`Route::same_network`].
-        same_network: bool,
-    },
-    /// It ends a time without any path.
-    Restored {
-        /// See [`Route::same_network`].
-        same_network: bool,
-    },
-}
 
 /// The client machine; see the module's description.
 #[derive(Debug)]
@@ -192,53 +88,6 @@ enum State {
     Down { old: Option<Live>, search: Search },
     /// The first connect failed, or the owner closed.
     Ended,
-}
-
-/// A proven path.
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    path: Path,
-    proven_at: Instant,
-    /// The next dummy; none once a packet from here was accepted.
-    next_dummy: Option<Instant>,
-}
-
-#[derive(Debug)]
-enum Search {
-    /// Waiting before the next attempt.
-    Pausing { until: Instant },
-    /// One path is being asked for.
-    Asking(Attempt),
-}
-
-#[derive(Debug)]
-struct Attempt {
-    id: PathId,
-    remote: SocketAddr,
-    began: Instant,
-    deadline: Instant,
-    /// The way there, once the socket is open.
-    route: Option<Route>,
-    next_auth: Option<Instant>,
-    /// Bytes that may still be copied there before the next auth packet.
-    allowance: u64,
-}
-
-/// Spaces renewals that are caused by errors.
-#[derive(Debug, Default)]
-struct ErrorSpacing {
-    not_before: Option<Instant>,
-    spacing: Option<Duration>,
-}
-
-impl ErrorSpacing {
-    /// Returns when the next attempt may begin, and widens the spacing.
-    fn next(&mut self, now: Instant) -> Instant {
-        let at = self.not_before.map_or(now, |t| t.max(now));
-        let spacing = self.spacing.map_or(ERROR_SPACING_MIN, |s| (s * 2).min(ERROR_SPACING_MAX));
-        *self = Self { not_before: Some(at + spacing), spacing: Some(spacing) };
-        at
-    }
 }
 
 impl Client {
@@ -318,7 +167,8 @@ impl Client {
     /// Takes the bus' word that the heartbeat sent at `sent_at` was answered.
     ///
     /// The first one (the bus' own opening will do) makes silence count.
-    pub fn handle_heartbeat(&mut self, _now: Instant, sent_at: Instant) {
+    pub fn handle_heartbeat(&mut self, now: Instant, sent_at: Instant) {
+        let sent_at = sent_at.min(now);
         self.watching = true;
         self.contact = Some(self.contact.map_or(sent_at, |c| c.max(sent_at)));
         self.errors = ErrorSpacing::default();
@@ -342,6 +192,7 @@ impl Client {
             self.last_error = Some(error);
             let until = self.errors.next(now);
             self.give_up_attempt(until);
+            self.handle_timeout(now);
             return;
         }
         let Some(live) = self.live().copied().filter(|l| l.path.id == path) else { return };
@@ -367,7 +218,8 @@ impl Client {
     }
 
     /// Asks for a new path now; the old one stays in use until it is proven.
-    pub fn renew(&mut self, now: Instant, _reason: RenewReason) {
+    pub fn renew(&mut self, now: Instant, reason: RenewReason) {
+        tracing::debug!(?reason, "new path asked for");
         self.errors = ErrorSpacing::default();
         // Commands in quick succession are one: the attempt has hardly begun.
         if self.attempt().is_some_and(|a| now < a.began + AUTH_INTERVAL) {
@@ -380,9 +232,10 @@ impl Client {
             }
             state @ (State::Connecting { .. } | State::Roaming { .. } | State::Down { .. }) => {
                 self.state = state;
-                self.give_up_attempt(now);
-                // The network changed: the candidate was not to blame.
-                self.candidate = self.candidate.wrapping_sub(1);
+                // What changed is the network: the candidate is not to blame.
+                let candidate = self.candidate;
+                self.drop_attempt(now);
+                self.candidate = candidate;
                 self.handle_timeout(now);
             }
             state @ (State::Idle | State::Ended) => self.state = state,
@@ -458,8 +311,11 @@ impl Client {
             self.on_lost();
         }
         if self.attempt().is_some_and(|a| now >= a.deadline) {
+            // Whatever failed before, this time it was silence.
+            self.last_error = None;
             // In the first connect the next candidate is due at once.
             let first = matches!(self.state, State::Connecting { .. });
+            self.last_error = None;
             self.give_up_attempt(if first { now } else { now + RETRY_PAUSE });
         }
         if let Some(Search::Pausing { until }) = self.search()
@@ -673,7 +529,7 @@ impl Client {
             .and_then(|index| self.config.candidates.get(index))
         else {
             self.last_error = Some("no address to connect to".into());
-            return Search::Pausing { until: now + self.config.connect_timeout };
+            return Search::Pausing { until: now + RETRY_PAUSE };
         };
         self.serial = self.serial.next();
         let id = PathId(self.next_path);
@@ -694,13 +550,18 @@ impl Client {
         })
     }
 
+    /// The attempt under way failed; the next one begins at `until`.
+    fn give_up_attempt(&mut self, until: Instant) {
+        self.drop_attempt(until);
+        self.events.push_back(Event::AttemptFailed { error: self.last_error.clone() });
+    }
+
     /// Ends the attempt under way, if any; the next one, with the next
     /// candidate, begins at `until`.
-    fn give_up_attempt(&mut self, until: Instant) {
+    fn drop_attempt(&mut self, until: Instant) {
         let Some(search) = self.search_mut() else { return };
-        let ended = std::mem::replace(search, Search::Pausing { until });
-        self.candidate = self.candidate.wrapping_add(1);
-        if let Search::Asking(attempt) = ended {
+        if let Search::Asking(attempt) = std::mem::replace(search, Search::Pausing { until }) {
+            self.candidate = self.candidate.wrapping_add(1);
             self.events.push_back(Event::Close { path: attempt.id });
         }
     }

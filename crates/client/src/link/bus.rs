@@ -23,6 +23,9 @@ use crate::wire;
 /// Nothing but refusals for so long means that the server is gone (DESIGN D15).
 const REFUSED_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often that is looked at while there is no path.
+const REFUSED_CHECK: Duration = Duration::from_secs(5);
+
 /// Shortest interval between heartbeats, whatever the configured timeouts lead to.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -200,7 +203,7 @@ impl Bus {
             end = self.converse(&connection, frames, warn) => end,
             error = connection.closed() => End::Lost(error.to_string()),
             end = self.beat(timeouts) => end,
-            end = server_gone(self.shared.proxy.watch()) => end,
+            end = server_gone(&self.shared.proxy) => end,
         };
         self.end(end);
         // Streams of sessions end with the connection, and so do the sessions.
@@ -348,25 +351,36 @@ async fn write(mut send: SendStream, mut frames: mpsc::UnboundedReceiver<Vec<u8>
 
 /// Waits until the server's host has refused our packets, and done nothing else, for
 /// [`REFUSED_LIMIT`]: its port is closed, so the server is gone (DESIGN D15).
-async fn server_gone(mut status: watch::Receiver<LinkStatus>) -> End {
+///
+/// One refusal proves nothing: it can be forged, or come from a box on the way.
+async fn server_gone(proxy: &ClientProxy) -> End {
+    let mut changes = proxy.watch();
     loop {
-        if status.wait_for(is_refused).await.is_err() {
+        if changes.wait_for(|status| status.state == LinkState::Lost).await.is_err() {
             // The proxy is gone: somebody else tells why.
             return std::future::pending().await;
         }
-        let otherwise = status.wait_for(|now| !is_refused(now));
-        if tokio::time::timeout(REFUSED_LIMIT, otherwise).await.is_err() {
-            let limit = REFUSED_LIMIT.as_secs();
-            return End::Lost(format!(
-                "the server is gone: its port has been closed for {limit} s"
-            ));
+        let mut refused_since = None;
+        loop {
+            let status = proxy.status();
+            if status.state != LinkState::Lost {
+                break;
+            }
+            if !is_refusal(&status) {
+                refused_since = None;
+            } else if refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_LIMIT {
+                let limit = REFUSED_LIMIT.as_secs();
+                return End::Lost(format!(
+                    "the server is gone: its port has been closed for {limit} s"
+                ));
+            }
+            let _ = tokio::time::timeout(REFUSED_CHECK, changes.changed()).await;
         }
     }
 }
 
-fn is_refused(status: &LinkStatus) -> bool {
-    let refusal = |reason: &String| reason.contains("refused");
-    status.state == LinkState::Lost && status.reason.as_ref().is_some_and(refusal)
+fn is_refusal(status: &LinkStatus) -> bool {
+    status.reason.as_ref().is_some_and(|reason| reason.contains("refused"))
 }
 
 fn session_end(exit: Exit) -> SessionEnd {

@@ -3,20 +3,20 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::hub::{Action, Half, Hub};
-use crate::client::{Change, Client, Config, Event, RenewReason};
-use crate::path::{Path, Route, Routes, SocketId, Verdict};
+use super::hub::{Action, Half, Hub, Resolver};
+use crate::client::{Client, Config, Event, RenewReason};
+use crate::path::{Change, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId};
 
 /// What the client proxy has to know; see the fields.
 pub type ClientConfig = Config;
 
 /// How the link to the server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
     /// The first connect is under way.
     Connecting,
@@ -82,7 +82,8 @@ impl ClientProxy {
             local: None,
             remote: None,
         });
-        let hub = Hub::new(ClientHalf { machine: Client::new(config), status: sender });
+        let machine = Client::new(config);
+        let hub = Hub::new(ClientHalf { machine, status: sender, resolver: Resolve::Never });
         hub.with(|half, now| half.machine.start(now));
         Ok(Self { hub, status })
     }
@@ -110,12 +111,21 @@ impl ClientProxy {
         self.hub.with(|half, _| half.machine.set_candidates(candidates));
     }
 
+    /// Has the server's addresses found anew whenever the link is lost, and
+    /// again after each attempt that failed while it is.
+    pub fn set_resolver(&self, resolver: Resolver) {
+        self.hub.with(|half, _| half.resolver = Resolve::Idle(resolver));
+    }
+
     /// Returns how the link is at this moment.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
         let (mut status, active) = self.hub.look(|half| {
             let mut status = half.status.borrow().clone();
             status.last_contact = half.machine.last_contact();
+            if status.state == LinkState::Lost {
+                status.reason = half.machine.last_error().map(str::to_owned);
+            }
             (status, half.machine.active())
         });
         status.local = active.and_then(|path| self.hub.local_addr(&path));
@@ -141,10 +151,48 @@ impl ClientProxy {
     }
 }
 
-#[derive(Debug)]
 struct ClientHalf {
     machine: Client,
     status: watch::Sender<LinkStatus>,
+    resolver: Resolve,
+}
+
+/// One question at a time is put to the resolver.
+enum Resolve {
+    Never,
+    Idle(Resolver),
+    Due(Resolver),
+    UnderWay(Resolver),
+}
+
+impl Resolve {
+    /// Something went wrong with the addresses there are.
+    fn ask(&mut self) {
+        *self = match std::mem::replace(self, Self::Never) {
+            Self::Idle(resolver) => Self::Due(resolver),
+            other => other,
+        };
+    }
+
+    fn take_due(&mut self) -> Option<Resolver> {
+        let Self::Due(resolver) = self else { return None };
+        let resolver = resolver.clone();
+        *self = Self::UnderWay(resolver.clone());
+        Some(resolver)
+    }
+
+    fn on_answer(&mut self) {
+        *self = match std::mem::replace(self, Self::Never) {
+            Self::UnderWay(resolver) => Self::Idle(resolver),
+            other => other,
+        };
+    }
+}
+
+impl std::fmt::Debug for ClientHalf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientHalf").field("machine", &self.machine).finish_non_exhaustive()
+    }
 }
 
 impl ClientHalf {
@@ -211,7 +259,19 @@ impl Half for ClientHalf {
         self.machine.poll_transmit(now, random, buf)
     }
 
+    fn handle_clock_jump(&mut self, now: Instant, slept: Duration) {
+        self.machine.handle_clock_jump(now, slept);
+    }
+
+    fn handle_resolved(&mut self, candidates: Vec<SocketAddr>) {
+        self.resolver.on_answer();
+        self.machine.set_candidates(candidates);
+    }
+
     fn poll_action(&mut self) -> Option<Action> {
+        if let Some(resolver) = self.resolver.take_due() {
+            return Some(Action::Resolve(resolver));
+        }
         loop {
             let action = match self.machine.poll_event()? {
                 Event::Open { path, carrier, remote } => {
@@ -219,7 +279,16 @@ impl Half for ClientHalf {
                 }
                 Event::Close { path } => Some(Action::Close(SocketId(path.0))),
                 Event::Proven { change, .. } => self.on_proven(change),
+                Event::AttemptFailed { error } => {
+                    let state = self.status.borrow().state;
+                    if state == LinkState::Lost {
+                        self.resolver.ask();
+                    }
+                    self.tell(Instant::now(), state, error);
+                    self.resolver.take_due().map(Action::Resolve)
+                }
                 Event::Lost { error } => {
+                    self.resolver.ask();
                     self.tell(Instant::now(), LinkState::Lost, error);
                     Some(Action::Link(LinkChange::Lost))
                 }
