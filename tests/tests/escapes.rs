@@ -89,28 +89,28 @@ in_modes!(everywhere, tilde_control_z_suspends_the_client_and_fg_brings_it_back)
 fn tilde_control_z_suspends_the_client_and_fg_brings_it_back(mode: Mode) {
     let world = World::new(mode);
     let client = world.client_script();
-    let mut local = world.program_pty("bash").command(["--norc", "--noprofile", "-i"]).start();
+    let bash = world.program_pty("bash").env("PS1", "local> ");
+    let mut local = bash.command(["--norc", "--noprofile", "-i"]).start();
     local.line("where=here; stty -a > before; echo at-$where.");
     local.expect("at-here.\r\n");
     local.line(&format!("{} {HOST}", client.display()));
     local.sync();
     local.line("where=there; echo at-$where.");
     local.expect("at-there.\r\n");
-    local.send("\r~\x1a");
-    local.expect("Stopped");
-    local.line("echo at-$where.; stty -a > after; cmp before after && echo un''changed");
-    local.expect("at-here.\r\n");
-    local.expect("unchanged\r\n");
-    for _ in 0..2 {
-        local.line("fg");
-        // Whatever fg prints is the local shell's; only the far one knows this.
-        local.line("echo at-$where.");
-        local.expect("at-there.\r\n");
+    for _ in 0..3 {
         local.send("\r~\x1a");
         local.expect("Stopped");
+        local.expect("local> ");
+        local.line("echo at-$where.; stty -a > after; cmp before after && echo un''changed");
+        local.expect("at-here.\r\n");
+        local.expect("unchanged\r\n");
+        local.line("fg");
+        local.expect("client.sh");
+        local.line("echo at-$where.");
+        local.expect("at-there.\r\n");
     }
-    local.line("fg");
     local.line("exit 5");
+    local.expect("local> ");
     local.line("echo status=$?, at-$where.");
     local.expect("status=5, at-here.");
     local.line("exit");
