@@ -106,3 +106,20 @@ pub struct Pending {
     /// How many bytes may go there now; report them with `handle_copied`.
     pub allowance_bytes: u64,
 }
+
+/// What a proven path changes for the layers above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is the first one.
+    First,
+    /// It replaces a path that was in use until now.
+    Moved {
+        /// See [`Route::same_network`].
+        same_network: bool,
+    },
+    /// It ends a time without any path.
+    Restored {
+        /// See [`Route::same_network`].
+        same_network: bool,
+    },
+}

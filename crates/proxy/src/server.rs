@@ -32,8 +32,7 @@ use std::time::{Duration, Instant};
 use proto::path_auth::{PathAck, PathAuth};
 use proto::{ClientId, PathSerial, ServerId};
 
-use crate::client::Change;
-use crate::path::{Carrier, Path, Pending, Route, Routes, Verdict};
+use crate::path::{Carrier, Change, Path, Pending, Route, Routes, Verdict};
 use crate::seal::{NONCE_LEN, ProxyKey, SEALED_LEN, Sealer};
 use crate::socket::PathId;
 use crate::timers::{AMPLIFICATION, DUMMY_LEN};

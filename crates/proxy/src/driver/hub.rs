@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use quinn_udp::BATCH_SIZE;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::clock::{self, SleepWatch};
 use super::tcp::TcpPort;
 use super::udp::{UdpPort, is_loss};
 use super::wake::WakeList;
@@ -30,14 +31,20 @@ const TRANSMIT_SEGMENTS: usize = 16;
 /// Reads without result (garbage, proxy packets) before others get their turn.
 const READS_PER_TURN: usize = 32;
 
-/// Packets that wait for the transport, beyond which sockets are not read.
-const WAITING_MAX: usize = 512;
+/// Finds out the server's addresses, best first, before the path is renewed
+/// after an outage: names may lead elsewhere by then. An empty answer changes
+/// nothing.
+pub type Resolver = Arc<dyn Fn() -> Resolving + Send + Sync>;
+
+/// What a [`Resolver`] returns.
+pub type Resolving = Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>;
 
 /// What a half wants done.
-#[derive(Debug)]
 pub(super) enum Action {
     /// Tell the transport.
     Link(LinkChange),
+    /// Find out the peer's addresses, and report them.
+    Resolve(Resolver),
     /// Open a socket and report it.
     Open { path: PathId, carrier: Carrier, remote: SocketAddr },
     /// Close a socket.
@@ -52,10 +59,14 @@ pub(super) trait Half: Debug + Send + 'static {
     fn handle_accepted(&mut self, now: Instant, path: PathId);
     fn handle_copied(&mut self, path: PathId, bytes: u64);
     fn handle_timeout(&mut self, now: Instant);
+    /// The machine slept.
+    fn handle_clock_jump(&mut self, now: Instant, slept: Duration);
     /// A socket failed; it is closed already if it was a TCP connection.
     fn handle_failed(&mut self, now: Instant, route: &Route, error: &io::Error);
     /// An [`Action::Open`] was carried out.
     fn handle_opened(&mut self, now: Instant, path: PathId, opened: io::Result<Option<IpAddr>>);
+    /// An [`Action::Resolve`] was carried out.
+    fn handle_resolved(&mut self, candidates: Vec<SocketAddr>);
     fn poll_transmit(
         &mut self,
         now: Instant,
@@ -83,8 +94,10 @@ pub(super) struct Shared<H> {
     ports: BTreeMap<SocketId, Port>,
     listeners: Vec<TcpListener>,
     next_socket: u64,
-    /// The socket that is read first, so that none starves.
+    /// The socket that is read next, so that none starves.
     turn: SocketId,
+    /// Nothing is read while packets wait, so there are never more than what
+    /// one read of each socket brings.
     waiting: VecDeque<Waiting>,
     links: VecDeque<LinkChange>,
     closed: bool,
@@ -97,6 +110,7 @@ pub(super) struct Shared<H> {
     writers: WakeList,
     link_reader: Option<Waker>,
     scratch: Vec<u8>,
+    sleep: SleepWatch,
 }
 
 #[derive(Debug)]
@@ -137,6 +151,7 @@ impl<H: Half> Hub<H> {
                 writers: WakeList::default(),
                 link_reader: None,
                 scratch: Vec::new(),
+                sleep: SleepWatch::default(),
             }),
             me: me.clone(),
             receive_segments,
@@ -154,7 +169,7 @@ impl<H: Half> Hub<H> {
     /// Runs `f` on the half and then does what it asks for.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut H, Instant) -> R) -> R {
         let mut shared = self.lock();
-        let now = Instant::now();
+        let now = shared.now();
         let result = f(&mut shared.half, now);
         self.settle(&mut shared, now);
         result
@@ -234,6 +249,15 @@ impl<H: Half> Hub<H> {
             Action::Link(change) => shared.push_link(change),
             Action::Close(socket) => shared.remove(socket),
             Action::End => shared.close(),
+            Action::Resolve(resolver) => {
+                let me = self.me.clone();
+                tokio::spawn(async move {
+                    let found = resolver().await;
+                    if let Some(hub) = me.upgrade() {
+                        hub.with(|half, _| half.handle_resolved(found));
+                    }
+                });
+            }
             Action::Open { path, carrier: Carrier::Udp, remote } => {
                 let opened = UdpPort::connect(remote).map(|port| {
                     let local = port.local_addr().ok().map(|addr| addr.ip());
@@ -260,7 +284,7 @@ impl<H: Half> Hub<H> {
 
     fn on_connected(&self, path: PathId, remote: SocketAddr, port: io::Result<TcpPort>) {
         let mut shared = self.lock();
-        let now = Instant::now();
+        let now = shared.now();
         let socket = SocketId(path.0);
         let opened = port.map(|port| {
             let local = port.local_addr().ok().map(|addr| addr.ip());
@@ -309,7 +333,7 @@ impl<H: Half> Hub<H> {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<usize> {
-        let now = Instant::now();
+        let now = shared.now();
         let Shared { ports, half, waiting, .. } = shared;
         let (filled, failed) = match ports.get_mut(&socket) {
             None => return Poll::Pending,
@@ -318,10 +342,17 @@ impl<H: Half> Hub<H> {
                 let count = bufs.len().min(meta.len());
                 match std::task::ready!(port.poll_recv(cx, &mut bufs[..count], &mut raw)) {
                     Ok(n) => {
-                        let from = |m: &quinn_udp::RecvMeta| {
-                            route.unwrap_or_else(|| Route::udp(socket, m.addr, m.dst_ip))
-                        };
-                        (sort(half, now, &bufs[..n], &raw[..n], meta, waiting, from), None)
+                        let batch: Vec<_> = bufs
+                            .iter()
+                            .zip(&raw[..n])
+                            .map(|(buf, raw)| {
+                                let contents = buf.get(..raw.len).unwrap_or_default();
+                                let route = route
+                                    .unwrap_or_else(|| Route::udp(socket, raw.addr, raw.dst_ip));
+                                (contents, raw.stride.max(1), route)
+                            })
+                            .collect();
+                        (sort(half, &batch, now, meta, waiting), None)
                     }
                     Err(error) => (0, route.map(|route| (route, error))),
                 }
@@ -332,7 +363,7 @@ impl<H: Half> Hub<H> {
                 let read = std::task::ready!(port.poll_recv(cx, |packet| {
                     match half.handle_packet(now, &route, packet) {
                         Verdict::Deliver { path, unproven } => {
-                            waiting.push_back(Waiting { path, unproven, packet: packet.to_vec() });
+                            waiting.push_back(Waiting::new(path, unproven, packet));
                         }
                         Verdict::Consumed => *expires = None,
                         Verdict::Refused => refused = true,
@@ -359,7 +390,7 @@ impl<H: Half> PacketSocket for Hub<H> {
         if shared.closed {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let now = Instant::now();
+        let now = shared.now();
         let routes = shared.half.routes();
         let sent = match routes.active {
             Some(path) => shared.send_on(now, &path, transmit),
@@ -405,19 +436,15 @@ impl<H: Half> PacketSocket for Hub<H> {
             if n > 0 {
                 return Poll::Ready(Ok(n));
             }
-            self.accept(&mut shared, Instant::now(), cx);
+            let now = shared.now();
+            self.accept(&mut shared, now, cx);
             let mut progress = false;
-            for socket in shared.sockets_in_turn() {
+            for _ in 0..shared.ports.len() {
+                let Some(socket) = shared.take_turn() else { break };
                 match self.read(&mut shared, socket, cx, bufs, meta) {
                     Poll::Ready(0) => progress = true,
-                    Poll::Ready(n) => {
-                        shared.turn = SocketId(socket.0 + 1);
-                        return Poll::Ready(Ok(n));
-                    }
+                    Poll::Ready(n) => return Poll::Ready(Ok(n)),
                     Poll::Pending => {}
-                }
-                if shared.waiting.len() >= WAITING_MAX {
-                    break;
                 }
             }
             if !progress && shared.waiting.is_empty() {
@@ -454,85 +481,45 @@ impl<H: Half> PacketSocket for Hub<H> {
     }
 }
 
-/// Shows a batch to the machine. If every packet is for the transport and from
-/// a proven path, the buffers are handed on as they are; otherwise what is for
-/// the transport waits, one by one.
+/// Shows a batch to the half. If every packet is for the transport and from a
+/// proven path, the buffers are handed on as they are; otherwise what is for
+/// the transport waits, packet by packet.
 fn sort<H: Half>(
     half: &mut H,
+    batch: &[(&[u8], usize, Route)],
     now: Instant,
-    bufs: &[IoSliceMut<'_>],
-    raw: &[quinn_udp::RecvMeta],
     meta: &mut [RecvMeta],
     waiting: &mut VecDeque<Waiting>,
-    from: impl Fn(&quinn_udp::RecvMeta) -> Route,
 ) -> usize {
-    let mut whole = true;
-    let before = waiting.len();
-    for (index, (buf, raw)) in bufs.iter().zip(raw).enumerate() {
-        let route = from(raw);
-        let contents = buf.get(..raw.len).unwrap_or_default();
-        let packets = || contents.chunks(raw.stride.max(1));
-        let mut path = None;
-        if whole {
-            // The common case: no copy.
-            let verdicts_differ = packets().enumerate().find_map(|(at, packet)| {
-                match half.handle_packet(now, &route, packet) {
-                    Verdict::Deliver { path: id, unproven: false } => {
-                        path = Some(id);
-                        None
-                    }
-                    other => Some((at, other)),
-                }
-            });
-            match (verdicts_differ, path) {
-                (None, Some(path)) => {
-                    let (len, stride) = (raw.len, raw.stride.max(1));
-                    meta[index] = RecvMeta { len, stride, path, unproven: false };
-                    continue;
-                }
-                (None, None) => {}
-                (Some((at, verdict)), path) => {
-                    keep(waiting, &bufs[..index], &meta[..index]);
-                    whole = false;
-                    if let Some(path) = path {
-                        packets().take(at).for_each(|packet| {
-                            waiting.push_back(Waiting::new(path, false, packet));
-                        });
-                    }
-                    for (offset, packet) in packets().skip(at).enumerate() {
-                        let verdict = match offset {
-                            0 => verdict,
-                            _ => half.handle_packet(now, &route, packet),
-                        };
-                        if let Verdict::Deliver { path, unproven } = verdict {
-                            waiting.push_back(Waiting::new(path, unproven, packet));
-                        }
-                    }
-                    continue;
-                }
+    let mut verdicts = Vec::with_capacity(batch.len());
+    for (contents, stride, route) in batch {
+        verdicts.extend(contents.chunks(*stride).map(|packet| {
+            match half.handle_packet(now, route, packet) {
+                Verdict::Deliver { path, unproven } => Some((path, unproven)),
+                Verdict::Consumed | Verdict::Refused => None,
             }
-            // An empty buffer: an empty datagram.
-            keep(waiting, &bufs[..index], &meta[..index]);
-            whole = false;
-            continue;
+        }));
+    }
+    // An empty datagram has no packet to judge, and no place in a batch.
+    if batch.iter().all(|(contents, ..)| !contents.is_empty())
+        && verdicts.iter().all(|verdict| matches!(verdict, Some((_, false))))
+    {
+        let mut first = 0;
+        for ((contents, stride, _), meta) in batch.iter().zip(meta) {
+            // One buffer has one sender, so its first packet speaks for all.
+            let path = verdicts[first].expect("all of them are deliveries").0;
+            first += contents.len().div_ceil(*stride);
+            *meta = RecvMeta { len: contents.len(), stride: *stride, path, unproven: false };
         }
-        for packet in packets() {
-            if let Verdict::Deliver { path, unproven } = half.handle_packet(now, &route, packet) {
-                waiting.push_back(Waiting::new(path, unproven, packet));
-            }
+        return batch.len();
+    }
+    let packets = batch.iter().flat_map(|(contents, stride, _)| contents.chunks(*stride));
+    for (packet, verdict) in packets.zip(verdicts) {
+        if let Some((path, unproven)) = verdict {
+            waiting.push_back(Waiting::new(path, unproven, packet));
         }
     }
-    debug_assert!(!whole || waiting.len() == before);
-    if whole { raw.len() } else { 0 }
-}
-
-/// Copies buffers that were good to hand on, because a later one was not.
-fn keep(waiting: &mut VecDeque<Waiting>, bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) {
-    for (buf, meta) in bufs.iter().zip(meta) {
-        for packet in buf.get(..meta.len).unwrap_or_default().chunks(meta.stride) {
-            waiting.push_back(Waiting::new(meta.path, meta.unproven, packet));
-        }
-    }
+    0
 }
 
 impl Waiting {
@@ -542,6 +529,17 @@ impl Waiting {
 }
 
 impl<H: Half> Shared<H> {
+    /// Returns the time, and tells the half if the machine slept since it was
+    /// last asked.
+    fn now(&mut self) -> Instant {
+        let now = tokio::time::Instant::now().into_std();
+        if let Some(slept) = self.sleep.slept(Instant::now(), clock::boot_time()) {
+            tracing::debug!(?slept, "the machine slept");
+            self.half.handle_clock_jump(now, slept);
+        }
+        now
+    }
+
     fn new_socket(&mut self) -> SocketId {
         let id = SocketId(self.next_socket);
         self.next_socket += 1;
@@ -580,9 +578,11 @@ impl<H: Half> Shared<H> {
         self.link_reader.take().into_iter().for_each(Waker::wake);
     }
 
-    fn sockets_in_turn(&self) -> Vec<SocketId> {
-        let turn = self.turn;
-        self.ports.range(turn..).chain(self.ports.range(..turn)).map(|(id, _)| *id).collect()
+    fn take_turn(&mut self) -> Option<SocketId> {
+        let mut from_turn = self.ports.range(self.turn..).chain(self.ports.range(..self.turn));
+        let socket = *from_turn.next()?.0;
+        self.turn = SocketId(socket.0.wrapping_add(1));
+        Some(socket)
     }
 
     /// Fills buffers from the waiting packets, an unproven one alone.
@@ -738,7 +738,7 @@ fn turn<H: Half>(
         if shared.closed {
             return Poll::Ready(());
         }
-        let now = Instant::now();
+        let now = shared.now();
         shared.handle_timeout(now);
         shared.poll_room(now, cx);
         hub.settle(shared, now);

@@ -8,6 +8,7 @@
 //! proxy arms the timer and waits for room in send buffers.
 
 mod client;
+mod clock;
 mod hub;
 mod server;
 mod tcp;
@@ -15,4 +16,5 @@ mod udp;
 mod wake;
 
 pub use client::{ClientConfig, ClientProxy, LinkState, LinkStatus};
+pub use hub::{Resolver, Resolving};
 pub use server::{Events, ServerConfig, ServerEvent, ServerProxy};

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::hub::{Action, Half, Hub};
-use crate::client::Change;
-use crate::path::{Path, Route, Routes, Verdict};
+use crate::path::{Change, Path, Route, Routes, Verdict};
 use crate::server::{Config, Event, Server};
 use crate::socket::{LinkChange, PacketSocket, PathId};
 
@@ -160,6 +159,14 @@ impl Half for ServerHalf {
 
     fn handle_opened(&mut self, _: Instant, _: PathId, _: io::Result<Option<IpAddr>>) {
         // The server opens nothing.
+    }
+
+    fn handle_clock_jump(&mut self, _: Instant, _: Duration) {
+        // The client knows best when it is time to come back.
+    }
+
+    fn handle_resolved(&mut self, _: Vec<SocketAddr>) {
+        // The server resolves nothing.
     }
 
     fn poll_transmit(

@@ -1,0 +1,110 @@
+//! What the client machine is told at the start, and what it tells.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::{ClientId, ServerId};
+
+use crate::path::{Carrier, Change};
+use crate::seal::ProxyKey;
+use crate::socket::PathId;
+use crate::timers::{CONNECT_TIMEOUT, HEARTBEAT_TIMEOUT};
+
+/// What the client machine has to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our id, from the server info.
+    pub client_id: ClientId,
+    /// The id that acks must carry, from the server info.
+    pub server_id: ServerId,
+    /// The key that auth packets are sealed with.
+    pub proxy_key: ProxyKey,
+    /// What carries the packets.
+    pub carrier: Carrier,
+    /// Addresses of the server, best first; tried one at a time.
+    pub candidates: Vec<SocketAddr>,
+    /// How long the first connect, and each later attempt, may take. Several
+    /// candidates share it. Default [`CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// How long nothing may be heard before the link is lost; checked once the
+    /// first heartbeat was confirmed. Default [`HEARTBEAT_TIMEOUT`].
+    pub heartbeat_timeout: Duration,
+}
+
+impl Config {
+    /// Returns a configuration for UDP with the default timeouts.
+    #[must_use]
+    pub const fn new(
+        client_id: ClientId,
+        server_id: ServerId,
+        proxy_key: ProxyKey,
+        candidates: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            client_id,
+            server_id,
+            proxy_key,
+            carrier: Carrier::Udp,
+            candidates,
+            connect_timeout: CONNECT_TIMEOUT,
+            heartbeat_timeout: HEARTBEAT_TIMEOUT,
+        }
+    }
+}
+
+/// Why a new path is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RenewReason {
+    /// The system reports a change of route or address.
+    NetworkChanged,
+    /// The machine was asleep or the process was stopped.
+    ClockJump,
+    /// The user, or something that was sent and not answered in time.
+    Requested,
+}
+
+/// What happened to the path, for the driver and the owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Open a socket for this path and report [`Client::handle_opened`] or
+    /// [`Client::handle_failed`].
+    Open {
+        /// The path to be.
+        path: PathId,
+        /// What is to carry it.
+        carrier: Carrier,
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// Close the socket of this path.
+    Close {
+        /// The path that was.
+        path: PathId,
+    },
+    /// A path was proven and is in use from now on.
+    Proven {
+        /// The path.
+        path: PathId,
+        /// What that changes.
+        change: Change,
+    },
+    /// An attempt to get a new path failed; another one follows.
+    AttemptFailed {
+        /// The I/O error, for display; none if there was simply no answer.
+        error: Option<String>,
+    },
+    /// Nothing is heard any more and no path is in use; a new one is searched.
+    Lost {
+        /// The I/O error that goes with it, if any, for display.
+        error: Option<String>,
+    },
+    /// The very first connect failed; the machine has ended.
+    ConnectFailed {
+        /// Whether anything at all came back from the server. If not, a
+        /// firewall is the likely reason.
+        heard: bool,
+        /// The last I/O error, if any, for display.
+        error: Option<String>,
+    },
+}

@@ -1,0 +1,55 @@
+//! The parts of the client's state: a path in use, and the search for one.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::path::{Path, Route};
+use crate::socket::PathId;
+use crate::timers::{ERROR_SPACING_MAX, ERROR_SPACING_MIN};
+
+/// A proven path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Live {
+    pub(super) path: Path,
+    pub(super) proven_at: Instant,
+    /// The next dummy; none once a packet from here was accepted.
+    pub(super) next_dummy: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) enum Search {
+    /// Waiting before the next attempt.
+    Pausing { until: Instant },
+    /// One path is being asked for.
+    Asking(Attempt),
+}
+
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) id: PathId,
+    pub(super) remote: SocketAddr,
+    pub(super) began: Instant,
+    pub(super) deadline: Instant,
+    /// The way there, once the socket is open.
+    pub(super) route: Option<Route>,
+    pub(super) next_auth: Option<Instant>,
+    /// Bytes that may still be copied there before the next auth packet.
+    pub(super) allowance: u64,
+}
+
+/// Spaces renewals that are caused by errors.
+#[derive(Debug, Default)]
+pub(super) struct ErrorSpacing {
+    not_before: Option<Instant>,
+    spacing: Option<Duration>,
+}
+
+impl ErrorSpacing {
+    /// Returns when the next attempt may begin, and widens the spacing.
+    pub(super) fn next(&mut self, now: Instant) -> Instant {
+        let at = self.not_before.map_or(now, |t| t.max(now));
+        let spacing = self.spacing.map_or(ERROR_SPACING_MIN, |s| (s * 2).min(ERROR_SPACING_MAX));
+        *self = Self { not_before: Some(at + spacing), spacing: Some(spacing) };
+        at
+    }
+}
