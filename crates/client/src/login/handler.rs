@@ -16,7 +16,7 @@
 //! confirmation as usual.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use russh::ChannelId;
 use russh::client::{DisconnectReason, Session};
@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::LoginError;
 use super::dial::system_words;
+use super::gate::Gate;
 use super::ui::printable;
 use crate::config::settings::Settings;
 use crate::remote::{Program, RemoteError, SessionRequest};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     host: String,
     server_version: Mutex<Vec<u8>>,
     first_flight: Mutex<FirstFlight>,
+    pub(super) gate: Arc<Gate>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -75,6 +77,7 @@ impl Shared {
             host: settings.host_name.clone(),
             server_version: Mutex::default(),
             first_flight: Mutex::new(FirstFlight::Idle),
+            gate: Arc::default(),
             end: watch::Sender::new(None),
         }
     }
@@ -93,12 +96,14 @@ impl Shared {
         match *flight {
             FirstFlight::Idle if openssh => {
                 *flight = FirstFlight::Waiting(Box::new(request.clone()));
+                self.gate.hold();
                 true
             }
             FirstFlight::Written => false,
             // With two channels being opened, nobody knows which is the server's first.
             FirstFlight::Idle | FirstFlight::Waiting(_) | FirstFlight::Over => {
                 *flight = FirstFlight::Over;
+                self.gate.open();
                 false
             }
         }
@@ -106,6 +111,7 @@ impl Shared {
 
     /// Ends the offer once the channel is open; returns whether the requests have been written.
     pub(crate) fn take_back_first_flight(&self) -> bool {
+        self.gate.open();
         let mut flight = lock(&self.first_flight);
         matches!(std::mem::replace(&mut *flight, FirstFlight::Over), FirstFlight::Written)
     }
@@ -198,13 +204,13 @@ pub(crate) fn lost_reason(end: End) -> RemoteError {
 /// One connection, as russh calls it back.
 pub(crate) struct Connection {
     events: mpsc::UnboundedSender<Event>,
-    shared: std::sync::Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 impl Connection {
     pub(super) fn new(
         events: mpsc::UnboundedSender<Event>,
-        shared: std::sync::Arc<Shared>,
+        shared: Arc<Shared>,
     ) -> Self {
         Self { events, shared }
     }
@@ -255,7 +261,6 @@ impl russh::client::Handler for Connection {
         _keys: Vec<PublicKey>,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        eprintln!("DBG hostkeys {:?}", channel_being_opened(session));
         let mut flight = lock(&self.shared.first_flight);
         if let FirstFlight::Waiting(request) = &*flight
             && let Some(channel) = channel_being_opened(session)

@@ -19,6 +19,7 @@ mod agent;
 mod algorithms;
 mod auth;
 mod dial;
+mod gate;
 mod handler;
 mod host_key;
 mod identity;
@@ -81,7 +82,7 @@ pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginErr
     let connection = Connection::new(events_tx, Arc::clone(&shared));
 
     let mut checker = host_key::Checker::new(settings, place, known);
-    let handle = handshake(config, dialled, connection, &mut events, &mut checker, ui).await;
+    let handle = handshake(config, dialled, connection, Arc::clone(&shared.gate), &mut events, &mut checker, ui).await;
     let handle = handle.map_err(|failure| match failure {
         Failure::TimedOut => {
             LoginError::Lost { reason: "Connection timed out during banner exchange".into() }
@@ -110,12 +111,14 @@ async fn handshake(
     config: Arc<russh::client::Config>,
     dialled: dial::Dialled,
     connection: Connection,
+    gate: Arc<gate::Gate>,
     events: &mut mpsc::UnboundedReceiver<handler::Event>,
     checker: &mut host_key::Checker<'_>,
     ui: &dyn Ui,
 ) -> Result<Handle<Connection>, Failure> {
     let deadline = dialled.deadline;
-    let handshake = russh::client::connect_stream(config, dialled.stream, connection);
+    let stream = gate::GatedStream::new(dialled.stream, gate);
+    let handshake = russh::client::connect_stream(config, stream, connection);
     tokio::pin!(handshake);
     let mut shown = false;
     loop {
