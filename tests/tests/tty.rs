@@ -66,16 +66,17 @@ fn the_program_sees_the_size_of_the_local_terminal(mode: Mode) {
 in_modes!(everywhere, the_program_is_told_of_each_change_of_size);
 fn the_program_is_told_of_each_change_of_size(mode: Mode) {
     let world = World::new(mode);
-    let command =
-        "trap 'stty size' WINCH; trap 'exit 4' INT; echo ready; while :; do sleep 0.1; done";
+    let stop = world.path("stop");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", stop.display());
+    let command = format!("trap 'stty size' WINCH; echo ready; {wait}");
     let mut client = world.pty(["-t"]).command([command]).start();
     client.expect("ready\r\n");
     for (rows, cols) in [(50, 132), (10, 40), (200, 500)] {
         client.resize(rows, cols);
         client.expect(&format!("{rows} {cols}\r\n"));
     }
-    client.send("\x03");
-    client.assert_ends(4);
+    world.write("stop", "");
+    client.assert_ends(0);
 }
 
 in_modes!(tssh, the_terminal_has_the_modes_it_has_with_openssh);
