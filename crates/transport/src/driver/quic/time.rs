@@ -1,0 +1,274 @@
+//! Transport time: real time, less the time in which nothing could be heard (DESIGN D3).
+//!
+//! Taken out are the time without a path, the time in which the process
+//! did not run (stopped or suspended), and long silences in which an answer was due.
+//! So an outage of an hour is no time at all to quinn's retransmission timers,
+//! round-trip samples and idle timeout.
+//!
+//! When the link changes, or the peer is heard again after a silence, the
+//! earliest timer fires *early*, whatever it had backed off to, which makes
+//! quinn probe what was in flight. The time itself never jumps ahead, so no packet
+//! ages and no round-trip sample is spoilt.
+//!
+//! Pure: real time is an argument. [`super::clock`] adds the runtime's timers.
+//!
+//! ```text
+//!            Lost                        Lost
+//! Running ─────────► Offline ◄───────────────────── Silent
+//!    ▲  ▲ Restored      │                            │ ▲
+//!    │  └───────────────┘    packet, Restored, Moved │ │ no answer for SILENCE
+//!    └───────────────────────────────────────────────┘ └──── Running
+//! ```
+//!
+//! Invariants: transport time runs at most as fast as real time and never
+//! backwards. Nothing fires while offline.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use proxy::LinkChange;
+
+/// How much later than its timer a process may run before we conclude that it
+/// was stopped or suspended in between. Far above scheduling delays, and too
+/// little to harm a round-trip estimate for long.
+const STOPPED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long an answer may be due before time stands still; also the interval
+/// of probes from then on. Longer than any round trip. It bounds how wrong a
+/// round-trip sample can get, and how late an outage ends that nobody told us of.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Timers further off than this are not loss probes (quinn's longest back-off
+/// is hours) but the idle timeout of 365 days, which must never fire early.
+const PROBE_AT_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many timers are fired early at most after one interruption.
+const EARLY_TIMERS: u32 = 4;
+
+/// Packets a loss probe consists of: with fewer sent, the timer fired was for
+/// pacing or a delayed acknowledgement, and the next one is tried.
+const PROBE_PACKETS: u64 = 2;
+
+/// The state of transport time.
+#[derive(Debug)]
+pub(super) struct TransportTime {
+    pace: Pace,
+    /// Real time that was no transport time, up to the latest change of pace.
+    taken_out: Duration,
+    /// Armed timers that are not yet due.
+    deadlines: HashMap<u64, Instant>,
+    /// Transport time since which an answer is due and nothing was heard.
+    waiting_since: Option<Instant>,
+    probing: Probing,
+    last_interruption: Option<Instant>,
+    network: u64,
+}
+
+/// How time passes. Instants are real time.
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    Running,
+    /// There is no path.
+    Offline { since: Instant },
+    /// Nobody answers; the path may be dead without anyone knowing.
+    Silent { since: Instant, next_probe: Instant },
+}
+
+/// Timers fired early to probe what is in flight.
+#[derive(Debug, Default)]
+struct Probing {
+    /// How many more, at most.
+    left: u32,
+    /// Packets sent since the last.
+    sent: u64,
+    /// Whether something happened since the last that asks for another.
+    may_fire: bool,
+}
+
+/// How things stand with one timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Its time has come.
+    Due,
+    /// It fires before its time: for this once, quinn is to take its deadline for the time.
+    Early,
+    /// Nothing to wait for, until the link changes.
+    Stopped,
+    /// To be looked at again at this real time.
+    Until(Instant),
+}
+
+impl TransportTime {
+    /// Starts with transport time equal to real time.
+    pub(super) fn new() -> Self {
+        Self {
+            pace: Pace::Running,
+            taken_out: Duration::ZERO,
+            deadlines: HashMap::new(),
+            waiting_since: None,
+            probing: Probing::default(),
+            last_interruption: None,
+            network: 0,
+        }
+    }
+
+    /// Returns the transport time, after taking out a gap in which the process did not run.
+    pub(super) fn now(&mut self, real: Instant) -> Instant {
+        let mut now = self.at(real);
+        if let (Pace::Running, Some(due)) = (self.pace, self.deadlines.values().min().copied()) {
+            let gap = now.saturating_duration_since(due);
+            if gap > STOPPED_AFTER {
+                tracing::debug!(?gap, "the process was stopped or suspended");
+                self.taken_out += gap;
+                now = due;
+                self.last_interruption = Some(now);
+            }
+        }
+        // What has come due is quinn's to handle from now on; a timer that
+        // it does not arm again must not look like a gap.
+        self.deadlines.retain(|_, deadline| *deadline > now);
+        now
+    }
+
+    /// Follows a change of the link. Every timer has to be checked anew.
+    pub(super) fn on_link(&mut self, real: Instant, change: LinkChange) {
+        let now = self.now(real);
+        match change {
+            LinkChange::Lost => {
+                let since = match self.pace {
+                    Pace::Running => real,
+                    Pace::Offline { since } | Pace::Silent { since, .. } => since,
+                };
+                self.pace = Pace::Offline { since };
+            }
+            LinkChange::Restored { same_network } | LinkChange::Moved { same_network } => {
+                self.network += u64::from(!same_network);
+                self.run(real, now);
+            }
+        }
+    }
+
+    /// Notes that packets came in. Returns whether every timer has to be checked anew.
+    pub(super) fn on_received(&mut self, real: Instant) -> bool {
+        self.waiting_since = None;
+        // quinn answers only when its congestion window has room, even with a
+        // bare acknowledgement. With both windows full of what an outage
+        // swallowed, both ends would wait for the other; probes are exempt
+        // from the window, and carry the acknowledgement.
+        self.probing.may_fire = true;
+        if let Pace::Silent { .. } = self.pace {
+            let now = self.now(real);
+            self.run(real, now);
+            return true;
+        }
+        false
+    }
+
+    /// Notes that packets were sent.
+    pub(super) fn on_sent(&mut self, packets: u64) {
+        self.probing.sent += packets;
+    }
+
+    /// Looks at a timer that waits for `deadline`, in transport time. `blocked`:
+    /// the packet socket takes nothing at the moment, so there is no use in probing.
+    pub(super) fn check(
+        &mut self,
+        timer: u64,
+        deadline: Instant,
+        real: Instant,
+        blocked: bool,
+    ) -> Wait {
+        let now = self.now(real);
+        self.deadlines.remove(&timer);
+        if deadline <= now {
+            return Wait::Due;
+        }
+        // quinn has something in flight, or to acknowledge, or to send.
+        let is_active = deadline - now <= PROBE_AT_MOST;
+        if is_active && !blocked && self.fires_early(real, now) {
+            return Wait::Early;
+        }
+        self.deadlines.insert(timer, deadline);
+        self.note_silence(real, now, is_active);
+        match self.pace {
+            Pace::Offline { .. } => Wait::Stopped,
+            Pace::Silent { next_probe, .. } if is_active => Wait::Until(next_probe),
+            Pace::Silent { .. } => Wait::Stopped,
+            Pace::Running => Wait::Until(deadline + self.taken_out),
+        }
+    }
+
+    /// Forgets a timer.
+    pub(super) fn forget(&mut self, timer: u64) {
+        self.deadlines.remove(&timer);
+    }
+
+    /// Returns the transport time of the latest interruption: packets sent until
+    /// then may be lost for other reasons than congestion.
+    pub(super) fn last_interruption(&self) -> Option<Instant> {
+        self.last_interruption
+    }
+
+    /// Returns a number that changes whenever the link changes to another network.
+    pub(super) fn network(&self) -> u64 {
+        self.network
+    }
+
+    /// Converts real time to transport time.
+    fn at(&self, real: Instant) -> Instant {
+        let real = match self.pace {
+            Pace::Running => real,
+            Pace::Offline { since } | Pace::Silent { since, .. } => since,
+        };
+        real - self.taken_out
+    }
+
+    /// Goes on after an interruption, and has what is in flight probed.
+    fn run(&mut self, real: Instant, now: Instant) {
+        if let Pace::Offline { since } | Pace::Silent { since, .. } = self.pace {
+            self.taken_out += real.saturating_duration_since(since);
+        }
+        self.pace = Pace::Running;
+        self.waiting_since = None;
+        self.last_interruption = Some(now);
+        self.probing = Probing { left: EARLY_TIMERS, sent: 0, may_fire: true };
+    }
+
+    /// Decides whether a timer fires before its time, to probe what is in flight.
+    fn fires_early(&mut self, real: Instant, now: Instant) -> bool {
+        match &mut self.pace {
+            Pace::Offline { .. } => return false,
+            Pace::Silent { next_probe, .. } => {
+                if real < *next_probe {
+                    return false;
+                }
+                *next_probe = real + SILENCE;
+            }
+            Pace::Running => {
+                let probing = &mut self.probing;
+                if probing.left == 0 || (!probing.may_fire && probing.sent >= PROBE_PACKETS) {
+                    return false;
+                }
+                *probing = Probing { left: probing.left - 1, sent: 0, may_fire: false };
+            }
+        }
+        // What this makes quinn give up for lost is no congestion.
+        self.last_interruption = Some(now);
+        true
+    }
+
+    /// Stops time when an answer was due for too long.
+    fn note_silence(&mut self, real: Instant, now: Instant, is_active: bool) {
+        if !is_active {
+            self.waiting_since = None;
+            return;
+        }
+        let waiting_since = *self.waiting_since.get_or_insert(now);
+        if let Pace::Running = self.pace
+            && now - waiting_since >= SILENCE
+        {
+            tracing::debug!("no answer: time stands still");
+            self.pace = Pace::Silent { since: real, next_probe: real + SILENCE };
+        }
+    }
+}
