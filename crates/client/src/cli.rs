@@ -9,11 +9,16 @@
 //! `-o Port=` loses, `-t` after `-o RequestTTY=yes` forces a terminal). What they mean is
 //! `config`'s business; nothing is resolved here and no file is read.
 //!
-//! Why not clap: see the ADR on the command line. Options of OpenSSH that this version cannot
-//! honour are refused by name ([`UsageError::NotSupported`]), never ignored.
+//! clap does the scanning; `grammar` says what there is, and everything that needs meaning is done
+//! here. Options of OpenSSH that this version cannot honour are refused by name
+//! ([`UsageError::NotSupported`]), never ignored. One departure from `getopt`: in `-l=bob` clap
+//! takes the `=` for a separator.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 pub use text::{HELP, USAGE, VERSION};
 
@@ -162,197 +167,162 @@ pub enum UsageError {
 /// # Errors
 /// [`UsageError`], to be printed to standard error before exiting with 255.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<CommandLine, UsageError> {
-    let args: Vec<OsString> = args.collect();
-    let mut parser = Parser { args: &args, next: 0, line: CommandLine::to_host("") };
-    parser.run()?;
-    Ok(parser.line)
+    let matches = grammar().try_get_matches_from(args).map_err(|error| explain(&error))?;
+    let mut line = CommandLine::to_host("");
+    let destination = matches.get_one::<OsString>(HOST);
+    let place = matches.index_of(HOST).unwrap_or(usize::MAX);
+    let given = in_order(&matches);
+    let (before, after) = given.split_at(given.partition_point(|given| given.place < place));
+    line.options(before)?;
+    if let Some(destination) = destination {
+        line.destination(destination)?;
+    }
+    line.options(after)?;
+    if matches!(line.action, Action::Version | Action::Help) {
+        return Ok(line);
+    }
+    if destination.is_none() {
+        return Err(UsageError::Destination);
+    }
+    line.command = matches.get_many(COMMAND).unwrap_or_default().cloned().collect();
+    if line.flags.contains(&Flag::Subsystem) && line.command.is_empty() {
+        return Err(UsageError::NoSubsystem);
+    }
+    Ok(line)
 }
 
-/// The state of one scan over the arguments.
-struct Parser<'a> {
-    args: &'a [OsString],
-    next: usize,
-    line: CommandLine,
+/// The name of the first operand.
+const HOST: &str = "host";
+/// The name of the other operands.
+const COMMAND: &str = "command";
+/// Short options without a value, and those with one.
+const SWITCHES: &[&str] =
+    &["2", "4", "6", "C", "G", "N", "T", "V", "a", "k", "n", "q", "s", "t", "v", "x"];
+const VALUED: &[&str] = &["E", "F", "S", "b", "c", "e", "i", "l", "m", "o", "p"];
+/// Our own options without a value, and those with one.
+const LONG_SWITCHES: &[&str] = &["debug", "help", "quic", "tcp", "udp", "version"];
+const LONG_VALUED: &[&str] = &["tsshd-path", "tsshd-port"];
+
+/// What there is: options by name, the host, and the command, whose words end all options.
+fn grammar() -> Command {
+    let short = |name: &&'static str| named(name).short(name.chars().next().unwrap_or_default());
+    let long = |name: &&'static str| named(name).long(*name);
+    let switches = SWITCHES.iter().map(short).chain(LONG_SWITCHES.iter().map(long));
+    let valued = VALUED.iter().map(short).chain(LONG_VALUED.iter().map(long));
+    Command::new("tssh")
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(switches.map(|arg| arg.num_args(0).default_missing_value("")))
+        .args(valued.map(|arg| arg.allow_hyphen_values(true)))
+        .arg(Arg::new(HOST).value_parser(value_parser!(OsString)))
+        .arg(
+            Arg::new(COMMAND)
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .value_parser(value_parser!(OsString)),
+        )
 }
 
-/// How a round of options ended.
-#[derive(PartialEq, Eq)]
-enum Ended {
-    /// At an operand or at the end of the line.
-    AtOperand,
-    /// At `--`: no more options.
-    Terminated,
-    /// `-V` or `--help`: nothing else counts.
-    Decided,
+/// An option that may be repeated; each occurrence is kept with its place.
+fn named(name: &'static str) -> Arg {
+    Arg::new(name).action(ArgAction::Append)
 }
 
-impl<'a> Parser<'a> {
-    fn run(&mut self) -> Result<(), UsageError> {
-        let before = self.options()?;
-        if before == Ended::Decided {
-            return Ok(());
-        }
-        let destination = self.take().ok_or(UsageError::Destination)?;
-        self.destination(destination)?;
-        if before == Ended::AtOperand && self.options()? == Ended::Decided {
-            return Ok(());
-        }
-        self.line.command = self.args.get(self.next..).unwrap_or_default().to_vec();
-        if self.line.flags.contains(&Flag::Subsystem) && self.line.command.is_empty() {
-            return Err(UsageError::NoSubsystem);
-        }
-        Ok(())
+/// One option on the line.
+struct Given<'a> {
+    /// Its place, counted in clap's way from the left.
+    place: usize,
+    name: &'static str,
+    value: &'a str,
+}
+
+/// Returns the options that were given, from left to right.
+fn in_order(matches: &ArgMatches) -> Vec<Given<'_>> {
+    let mut all = Vec::new();
+    for name in [SWITCHES, VALUED, LONG_SWITCHES, LONG_VALUED].concat() {
+        let values = matches.get_many::<String>(name).unwrap_or_default();
+        let places = matches.indices_of(name).unwrap_or_default();
+        all.extend(places.zip(values).map(|(place, value)| Given { place, name, value }));
+    }
+    all.sort_by_key(|given| given.place);
+    all
+}
+
+/// Turns clap's refusal into ours.
+fn explain(error: &clap::Error) -> UsageError {
+    let argument = match error.get(ContextKind::InvalidArg) {
+        // The option as typed, and what clap would call its value.
+        Some(ContextValue::String(text)) => text.split(' ').next().unwrap_or_default(),
+        _ => "",
+    };
+    let name = argument.trim_start_matches('-').to_owned();
+    match error.kind() {
+        ErrorKind::UnknownArgument => refuse(argument),
+        ErrorKind::InvalidValue => UsageError::MissingArgument(name),
+        ErrorKind::TooManyValues => UsageError::UnwantedArgument(name),
+        ErrorKind::InvalidUtf8 => UsageError::BadValue("argument is not valid UTF-8".to_owned()),
+        _ => UsageError::BadValue(error.to_string()),
+    }
+}
+
+impl CommandLine {
+    /// Takes options in the order given.
+    fn options(&mut self, given: &[Given<'_>]) -> Result<(), UsageError> {
+        given.iter().try_for_each(|given| self.option(given.name, given.value))
     }
 
-    fn take(&mut self) -> Option<&'a OsString> {
-        let word = self.args.get(self.next)?;
-        self.next += 1;
-        Some(word)
-    }
-
-    /// Takes options up to the first operand or `--`.
-    fn options(&mut self) -> Result<Ended, UsageError> {
-        while let Some(word) = self.args.get(self.next) {
-            let bytes = word.as_encoded_bytes();
-            if bytes == b"--" {
-                self.next += 1;
-                return Ok(Ended::Terminated);
-            }
-            if bytes == b"-" || !bytes.starts_with(b"-") {
-                return Ok(Ended::AtOperand);
-            }
-            self.next += 1;
-            if bytes.starts_with(b"--") {
-                self.long(&text(word)?)?;
-            } else {
-                self.cluster(&text(word)?)?;
-            }
-            if matches!(self.line.action, Action::Version | Action::Help) {
-                return Ok(Ended::Decided);
-            }
-        }
-        Ok(Ended::AtOperand)
-    }
-
-    /// Handles one word of short options; the last may have its value attached or in the next word.
-    fn cluster(&mut self, word: &str) -> Result<(), UsageError> {
-        let mut rest = word.get(1..).unwrap_or_default().chars();
-        while let Some(letter) = rest.next() {
-            if !takes_value(letter) {
-                self.switch(letter)?;
-                if self.line.action == Action::Version {
-                    return Ok(());
-                }
-                continue;
-            }
-            let attached = rest.as_str();
-            let value = if attached.is_empty() {
-                let next = self.take();
-                text(next.ok_or_else(|| UsageError::MissingArgument(letter.to_string()))?)?
-            } else {
-                attached.to_owned()
-            };
-            return self.valued(letter, value);
-        }
-        Ok(())
-    }
-
-    /// Handles a short option without a value.
-    fn switch(&mut self, letter: char) -> Result<(), UsageError> {
-        let flag = match letter {
-            '4' => Flag::Family(AddressFamily::Inet),
-            '6' => Flag::Family(AddressFamily::Inet6),
-            'C' => Flag::Compression,
-            'N' => Flag::NoSession,
-            'n' => Flag::NullInput,
-            'q' => Flag::Quiet,
-            's' => Flag::Subsystem,
-            'T' => Flag::NoTerminal,
-            't' => Flag::Terminal,
-            'v' => Flag::Verbose,
-            // These switch off what this version does not have (agent and X11
-            // forwarding, GSSAPI delegation); `-2` is ssh's own no-op.
-            'a' | 'x' | 'k' | '2' => return Ok(()),
-            'V' => {
-                self.line.action = Action::Version;
+    /// Takes one option.
+    fn option(&mut self, name: &str, value: &str) -> Result<(), UsageError> {
+        let owned = || value.to_owned();
+        let flag = match name {
+            "4" => Flag::Family(AddressFamily::Inet),
+            "6" => Flag::Family(AddressFamily::Inet6),
+            "C" => Flag::Compression,
+            "N" => Flag::NoSession,
+            "n" => Flag::NullInput,
+            "q" => Flag::Quiet,
+            "s" => Flag::Subsystem,
+            "T" => Flag::NoTerminal,
+            "t" => Flag::Terminal,
+            "v" => Flag::Verbose,
+            "b" => Flag::Replace("bindaddress", owned()),
+            "c" => Flag::Replace("ciphers", owned()),
+            "e" => Flag::Replace("escapechar", owned()),
+            "m" => Flag::Replace("macs", owned()),
+            "i" => Flag::Identity(value.into()),
+            "l" => Flag::Option(keyword_line("User", value)),
+            "o" => Flag::Option(owned()),
+            "p" => Flag::Option(format!("Port {}", port(value)?)),
+            "tsshd-path" => Flag::Option(keyword_line("TsshdPath", value)),
+            "tsshd-port" => Flag::Option(keyword_line("TsshdPort", value)),
+            // Only that there is no control socket can be said.
+            "S" if value != "none" => return Err(refuse("-S")),
+            _ => {
+                self.set(name, value);
                 return Ok(());
             }
-            'G' => {
-                self.line.action = Action::PrintConfig;
-                return Ok(());
-            }
-            other => return Err(refuse(&format!("-{other}"), &other.to_string())),
         };
-        self.line.flags.push(flag);
+        self.flags.push(flag);
         Ok(())
     }
 
-    /// Handles a short option with a value.
-    fn valued(&mut self, letter: char, value: String) -> Result<(), UsageError> {
-        let flag = match letter {
-            'b' => Flag::Replace("bindaddress", value),
-            'c' => Flag::Replace("ciphers", value),
-            'e' => Flag::Replace("escapechar", value),
-            'm' => Flag::Replace("macs", value),
-            'i' => Flag::Identity(value.into()),
-            'l' => Flag::Option(keyword_line("User", &value)),
-            'o' => Flag::Option(value),
-            'p' => {
-                port(&value)?;
-                Flag::Option(format!("Port {value}"))
-            }
-            'E' => {
-                self.line.log_file = Some(value.into());
-                return Ok(());
-            }
-            'F' => {
-                self.line.config_files = match value.eq_ignore_ascii_case("none") {
-                    true => ConfigFiles::None,
-                    false => ConfigFiles::Only(value.into()),
-                };
-                return Ok(());
-            }
-            // No control socket is what we always have.
-            'S' if value == "none" => return Ok(()),
-            other => return Err(refuse(&format!("-{other}"), &other.to_string())),
-        };
-        self.line.flags.push(flag);
-        Ok(())
-    }
-
-    /// Handles one of our own options, `--name`, `--name value` or `--name=value`.
-    fn long(&mut self, word: &str) -> Result<(), UsageError> {
-        let (name, attached) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (word, None),
-        };
-        if let Some(keyword) = match name {
-            "--tsshd-path" => Some("TsshdPath"),
-            "--tsshd-port" => Some("TsshdPort"),
-            _ => None,
-        } {
-            let value = match attached {
-                Some(value) => value,
-                None => {
-                    let next = self.take();
-                    text(next.ok_or_else(|| UsageError::MissingArgument(name.to_owned()))?)?
-                }
-            };
-            self.line.flags.push(Flag::Option(keyword_line(keyword, &value)));
-            return Ok(());
-        }
+    /// Takes one option that concerns the command line itself.
+    fn set(&mut self, name: &str, value: &str) {
         match name {
-            "--udp" => self.line.link.udp = true,
-            "--quic" => self.line.link.quic = true,
-            "--tcp" => self.line.link.tcp = true,
-            "--debug" => self.line.debug = true,
-            "--version" => self.line.action = Action::Version,
-            "--help" => self.line.action = Action::Help,
-            other => return Err(refuse(other, other)),
-        }
-        match attached {
-            None => Ok(()),
-            Some(_) => Err(UsageError::UnwantedArgument(name.to_owned())),
+            "V" | "version" => self.action = Action::Version,
+            "help" => self.action = Action::Help,
+            "G" => self.action = Action::PrintConfig,
+            "E" => self.log_file = Some(value.into()),
+            "F" if value.eq_ignore_ascii_case("none") => self.config_files = ConfigFiles::None,
+            "F" => self.config_files = ConfigFiles::Only(value.into()),
+            "udp" => self.link.udp = true,
+            "quic" => self.link.quic = true,
+            "tcp" => self.link.tcp = true,
+            "debug" => self.debug = true,
+            // What is left switches off what this version does not have: agent and X11
+            // forwarding (-a, -x), GSSAPI delegation (-k), protocol 1 (-2), sharing (-S none).
+            _ => {}
         }
     }
 
@@ -380,19 +350,14 @@ impl<'a> Parser<'a> {
             return Err(UsageError::BadValue("hostname contains invalid characters".to_owned()));
         }
         if let Some(user) = user {
-            self.line.flags.push(Flag::Option(keyword_line("User", &user)));
+            self.flags.push(Flag::Option(keyword_line("User", &user)));
         }
         if let Some(port) = port {
-            self.line.flags.push(Flag::Option(format!("Port {port}")));
+            self.flags.push(Flag::Option(format!("Port {port}")));
         }
-        self.line.host = host;
+        self.host = host;
         Ok(())
     }
-}
-
-/// Returns whether a short option takes a value; the letters are those of OpenSSH 9.2's getopt.
-fn takes_value(letter: char) -> bool {
-    "bceilmopBDEFIJLOQRSWw".contains(letter)
 }
 
 /// Takes `[user@]host[:port][/]` apart, percent-decoded.
@@ -472,11 +437,15 @@ fn text(word: &OsStr) -> Result<String, UsageError> {
     })
 }
 
-/// Says why an option is not taken: not in this version, or unknown to everybody.
-fn refuse(flag: &str, name: &str) -> UsageError {
+/// Says why an option, as typed, is not taken: not in this version, or unknown to everybody.
+fn refuse(flag: &str) -> UsageError {
     match NOT_SUPPORTED.iter().find(|(known, _)| *known == flag) {
         Some((_, reason)) => UsageError::NotSupported { flag: flag.to_owned(), reason },
-        None => UsageError::UnknownOption(name.to_owned()),
+        None => {
+            // ssh names letters without their dash.
+            let name = if flag.starts_with("--") { flag } else { flag.trim_start_matches('-') };
+            UsageError::UnknownOption(name.to_owned())
+        }
     }
 }
 
@@ -529,12 +498,14 @@ mod tests {
         }
         assert_eq!(line(&["-o", "-v", "h"]).flags, [option("-v")]);
         assert_eq!(line(&["-oPort=1", "h"]).flags, [option("Port=1")]);
+        assert_eq!(line(&["-l", "--", "h"]).flags, [option("User \"--\"")]);
+        assert_eq!(line(&["-tl", "h", "g"]).flags, [Flag::Terminal, option("User \"h\"")]);
         assert_eq!(line(&["-vvv", "h"]).flags, [Flag::Verbose, Flag::Verbose, Flag::Verbose]);
     }
 
     #[test]
     fn values_reach_the_reader_of_lines_unchanged() {
-        for user in ["bob", "a b", "x\"y\\", "#1", "=z"] {
+        for user in ["bob", "a b", "x\\y", "#1", "=z"] {
             let flags = line(&["-l", user, "h"]).flags;
             let [Flag::Option(text)] = &flags[..] else {
                 panic!("one option, not {flags:?}");
@@ -635,7 +606,7 @@ mod tests {
         for (words, action) in [
             (&["-V"][..], Action::Version),
             (&["--version"], Action::Version),
-            (&["h", "-vV", "-j"], Action::Version),
+            (&["h", "-vV"], Action::Version),
             (&["--help"], Action::Help),
             (&["-G", "h"], Action::PrintConfig),
         ] {

@@ -136,7 +136,12 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        Ok(())
+        match self.options.word("user") {
+            Some(user) if unfit_for_user(user) => Err(ConfigError::BadOption {
+                problem: "remote username contains invalid characters".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn option(&mut self, text: &str) -> Result<(), ConfigError> {
@@ -378,6 +383,15 @@ impl<'a> Draft<'a> {
             .map(Some)
             .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
     }
+}
+
+/// Returns whether a user name of the command line could act on a shell it reaches through `%r`;
+/// OpenSSH's rule since 9.6.
+fn unfit_for_user(user: &str) -> bool {
+    user.starts_with('-')
+        || user.ends_with('\\')
+        || user.chars().any(|c| c.is_ascii_control() || "'`\";&<>|(){}".contains(c))
+        || user.contains(" -")
 }
 
 /// Returns whether OpenSSH takes a host for an address (a zone, as in `fe80::1%eth0`, has a case).
