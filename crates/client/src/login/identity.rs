@@ -313,3 +313,57 @@ fn too_open(status: &std::fs::Metadata) -> Option<u32> {
 
 /// The line OpenSSH frames its warnings with.
 pub(super) const RULE: &str = "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u8) -> PublicKey {
+        PublicKey::from(KeyData::Ed25519(
+            russh::keys::ssh_key::public::Ed25519PublicKey([seed; 32]),
+        ))
+    }
+
+    fn file(seed: u8) -> Candidate {
+        Candidate {
+            public: Public::Key(key(seed)),
+            source: Source::File(format!("/{seed}").into()),
+        }
+    }
+
+    fn held(seed: u8) -> AgentIdentity {
+        AgentIdentity::PublicKey { key: key(seed), comment: String::new() }
+    }
+
+    fn shape(candidates: &[Candidate]) -> Vec<(u8, bool)> {
+        candidates
+            .iter()
+            .map(|candidate| match &candidate.public {
+                Public::Key(key) => {
+                    let seed = key.key_data().ed25519().expect("only these").0[0];
+                    (seed, candidate.source == Source::Agent)
+                }
+                _ => (0, false),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn keys_of_the_agent_that_are_named_come_first_then_the_others_then_files() {
+        let ordered = order(vec![file(1), file(2)], vec![held(9), held(2)], false);
+        assert_eq!(shape(&ordered), [(2, true), (9, true), (1, false)]);
+    }
+
+    #[test]
+    fn with_identities_only_the_agents_other_keys_are_not_offered() {
+        let ordered = order(vec![file(1), file(2)], vec![held(9), held(2)], true);
+        assert_eq!(shape(&ordered), [(2, true), (1, false)]);
+    }
+
+    #[test]
+    fn a_public_half_alone_is_offered_only_if_the_agent_has_the_rest() {
+        let public_only = || Candidate { public: Public::Key(key(1)), source: Source::Nowhere };
+        assert_eq!(shape(&order(vec![public_only()], vec![held(1)], true)), [(1, true)]);
+        assert!(order(vec![public_only()], vec![], true).is_empty());
+    }
+}

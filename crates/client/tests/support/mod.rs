@@ -51,6 +51,7 @@ impl Sshd {
         let this = Self { directory, address };
         this.make_key("host_ed25519", "ed25519", "");
         let at = this.directory.path().display().to_string();
+        let more = more.replace('@', &at);
         let config = format!(
             "{more}\n\
              HostKey {at}/host_ed25519\n\
