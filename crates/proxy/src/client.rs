@@ -469,7 +469,7 @@ impl Client {
         } else if ack.serial > self.serial {
             // Somebody with our id was there before us; catch up (PROTOCOL §2.2).
             self.serial = ack.serial;
-            if let Some(attempt) = self.attempt_mut() {
+            if let Some(attempt) = self.attempt_mut().filter(|a| a.route.is_some()) {
                 attempt.next_auth = Some(now);
             }
         }

@@ -252,6 +252,7 @@ impl Server {
         random(&mut nonce);
         let ack = PathAck { server: self.config.server_id, serial: self.serial };
         buf.extend_from_slice(&self.sealer.seal(nonce, ack.encode()));
+        self.handle_copied(path.id, SEALED_LEN as u64);
         Some(path)
     }
 

@@ -1,0 +1,9 @@
+//! Both machines over a simulated network, in virtual time. A failing run
+//! names its seed, and the seed repeats it.
+
+mod connect;
+mod hostile;
+mod outage;
+mod reference;
+mod roam;
+mod world;
