@@ -136,6 +136,12 @@ impl Place {
                     })
                     .collect();
             }
+            // No limit either way.
+            "connecttimeout" => {
+                for value in &mut values {
+                    *value = if value == "0" { "none".to_owned() } else { value.clone() };
+                }
+            }
             "loglevel" => {
                 for value in &mut values {
                     *value = value.replace("SILENT", "QUIET");
@@ -608,6 +614,11 @@ const LINES: &[&[&str]] = &[
     &["-ofoo=bar", "h"],
     &["-oIgnoreUnknown=foo", "-ofoo=bar", "h"],
     &["-oMatch=all", "h"],
+    &["-oHostKeyAlias=ABC", "-oUserKnownHostsFile=/x/%k", "h"],
+    &["-oUserKnownHostsFile=/x/%k_%n_%h", "ABC"],
+    &["-oConnectionAttempts=0", "h"],
+    &["-oServerAliveCountMax=0", "-oNumberOfPasswordPrompts=0", "h"],
+    &["-oConnectTimeout=0", "h"],
     &["-oInclude=/x", "h"],
 ];
 
@@ -616,6 +627,78 @@ fn command_lines_mean_what_they_mean_to_ssh() {
     let place = Place::new();
     place.write("config", "");
     for arguments in LINES {
+        let Some(found) = place.compare(arguments) else {
+            return skipped();
+        };
+        assert!(found.is_empty(), "{arguments:?}: {}", found.join("\n"));
+    }
+}
+
+/// What programs that call ssh put on its command line: sftp, scp, rsync, git, Ansible.
+const CALLERS: &[&[&str]] = &[
+    &[
+        "-oForwardX11 no",
+        "-oPermitLocalCommand no",
+        "-oClearAllForwardings yes",
+        "-o",
+        "ForwardAgent no",
+        "-l",
+        "bob",
+        "-s",
+        "--",
+        "h",
+        "sftp",
+    ],
+    &[
+        "-x",
+        "-oPermitLocalCommand=no",
+        "-oClearAllForwardings=yes",
+        "-oRemoteCommand=none",
+        "-oRequestTTY=no",
+        "-oForwardAgent=no",
+        "-l",
+        "bob",
+        "--",
+        "h",
+        "scp -t /tmp",
+    ],
+    &["-l", "bob", "h", "rsync", "--server", "-vlogDtpre.iLsfxCIvu", ".", "x"],
+    &["-o", "SendEnv=GIT_PROTOCOL", "-p", "22", "git@h", "git-upload-pack 'x.git'"],
+    &[
+        "-C",
+        "-o",
+        "ControlMaster=auto",
+        "-o",
+        "ControlPersist=60s",
+        "-o",
+        "KbdInteractiveAuthentication=no",
+        "-o",
+        "PreferredAuthentications=gssapi-with-mic,gssapi-keyex,hostbased,publickey",
+        "-o",
+        "PasswordAuthentication=no",
+        "-o",
+        "User=\"bob\"",
+        "-o",
+        "ConnectTimeout=10",
+        "-o",
+        "ControlPath=\"~/.ansible/cp/x\"",
+        "-tt",
+        "h",
+        "/bin/sh -c 'echo ~'",
+    ],
+];
+
+#[test]
+fn programs_that_call_ssh_are_served_without_a_word() {
+    let place = Place::new();
+    place.write("config", "ForwardAgent yes\nLocalForward 1 h:2\nRequestTTY force\n");
+    for arguments in &CALLERS[..2] {
+        let line = cli::parse(place.arguments(arguments).into_iter()).expect("a command line");
+        let settings = resolve(&line, &place.environment).expect("sound settings");
+        assert_eq!(settings.warnings, [""; 0], "{arguments:?}");
+    }
+    for arguments in CALLERS {
+        assert!(place.ours(arguments).values.is_some(), "{arguments:?}");
         let Some(found) = place.compare(arguments) else {
             return skipped();
         };
@@ -775,8 +858,9 @@ fn criteria(dice: &mut Dice) -> String {
 #[test]
 fn generated_configurations_resolve_as_ssh_resolves_them() {
     let count = std::env::var("TSSH_CONFIG_CASES").ok();
-    let count = count.and_then(|count| count.parse().ok()).unwrap_or(400);
+    let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or(400);
     let mut differences = Vec::new();
+    let mut sound = 0;
     for seed in 1..=count {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let place = Place::new();
@@ -794,6 +878,7 @@ fn generated_configurations_resolve_as_ssh_resolves_them() {
         ];
         let mut arguments = flags[dice.below(flags.len())].to_vec();
         arguments.push(host);
+        sound += u64::from(place.ours(&arguments).values.is_some());
         let Some(found) = place.compare(&arguments) else {
             return skipped();
         };
@@ -802,6 +887,7 @@ fn generated_configurations_resolve_as_ssh_resolves_them() {
             differences.push(format!("seed {seed}, {arguments:?}: {found}\n{config}"));
         }
     }
+    assert!(sound * 2 > count, "only {sound} of {count} configurations were accepted");
     assert!(
         differences.is_empty(),
         "{} of {count} differ\n{}",

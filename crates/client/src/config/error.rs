@@ -69,7 +69,7 @@ pub enum ConfigError {
         /// The name as typed.
         host: String,
     },
-    /// Settings that exclude each other.
+    /// Settings that exclude each other, or that no connection could be made with.
     #[error("{0}")]
     Conflict(&'static str),
     /// `RefuseConnection` applies.

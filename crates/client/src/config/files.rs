@@ -297,6 +297,11 @@ impl Pass<'_> {
             let directory = self.environment.system_config.parent();
             directory.unwrap_or(Path::new("/etc/ssh")).join(pattern).to_string_lossy().into_owned()
         };
+        // In a C library's patterns two stars are no more than one.
+        let mut anchored = anchored;
+        while anchored.contains("**") {
+            anchored = anchored.replace("**", "*");
+        }
         let options = glob::MatchOptions {
             case_sensitive: true,
             require_literal_separator: true,

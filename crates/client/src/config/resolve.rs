@@ -243,19 +243,22 @@ impl<'a> Draft<'a> {
         if let Some(reason) = self.options.word("refuseconnection") {
             return Err(ConfigError::Refused(reason.to_owned()));
         }
+        if self.options.word("connectionattempts").is_some_and(|n| n.parse() == Ok(0)) {
+            return Err(ConfigError::Conflict("Invalid number of ConnectionAttempts"));
+        }
         let udp = udp::settings(self.line, &self.options)?;
         let options = &self.options;
         let user = options.word("user").unwrap_or(&self.environment.user);
         let port = options.word("port").and_then(|port| port.parse().ok());
         let port = port.unwrap_or(22);
-        let host_key_alias = options.word("hostkeyalias");
+        let host_key_alias = options.word("hostkeyalias").map(str::to_ascii_lowercase);
         let tokens = Tokens {
             environment: self.environment,
             host: &host_name,
             original_host: &self.line.host,
             port,
             user,
-            host_key_alias,
+            host_key_alias: host_key_alias.as_deref(),
         };
         let paths = Paths { tokens: &tokens, options };
         Ok(Settings {
@@ -268,7 +271,8 @@ impl<'a> Draft<'a> {
                 _ => AddressFamily::Any,
             },
             bind_address: bind_address(options)?,
-            connect_timeout: options.duration("connecttimeout"),
+            // Zero means no limit of ours, as in OpenSSH.
+            connect_timeout: options.duration("connecttimeout").filter(|limit| !limit.is_zero()),
             connection_attempts: number(options, "connectionattempts", 1),
             batch_mode: options.flag("batchmode").unwrap_or(false),
             number_of_password_prompts: number(options, "numberofpasswordprompts", 3),
@@ -292,7 +296,7 @@ impl<'a> Draft<'a> {
             global_known_hosts_files: paths.global_known_hosts_files(),
             strict_host_key_checking: strict(options.word("stricthostkeychecking")),
             hash_known_hosts: options.flag("hashknownhosts").unwrap_or(false),
-            host_key_alias: host_key_alias.map(str::to_owned),
+            host_key_alias: host_key_alias.clone(),
             algorithms: Algorithms {
                 kex: options.word("kexalgorithms").map(str::to_owned),
                 ciphers: options.word("ciphers").map(str::to_owned),
