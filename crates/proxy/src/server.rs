@@ -26,6 +26,9 @@
 //! nothing unauthenticated is ever answered. Wire and the reference's rules:
 //! `docs/protocol.md` §2.2–§2.5.
 
+#[cfg(test)]
+mod table;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -108,7 +111,8 @@ enum Paths {
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     path: Path,
-    since: Instant,
+    /// When it last sent an auth packet.
+    asked: Instant,
     received_bytes: u64,
     sent_bytes: u64,
 }
@@ -153,7 +157,7 @@ impl Server {
             Paths::Pending(pending) | Paths::Roaming { pending, .. }
                 if pending.path.route == *from =>
             {
-                self.on_pending(pending.path, packet)
+                self.on_pending(now, pending.path, packet)
             }
             _ => self.on_unknown(now, from, packet),
         }
@@ -317,11 +321,16 @@ impl Server {
         Verdict::Deliver { path: active.id, unproven: false }
     }
 
-    fn on_pending(&mut self, path: Path, packet: &[u8]) -> Verdict {
+    fn on_pending(&mut self, now: Instant, path: Path, packet: &[u8]) -> Verdict {
+        let auth = self.auth(packet);
         if let Paths::Pending(pending) | Paths::Roaming { pending, .. } = &mut self.paths {
             pending.received_bytes = pending.received_bytes.saturating_add(packet.len() as u64);
+            if auth.is_some_and(|serial| serial >= self.serial) {
+                // Still asking: forgotten now, it could not come back with this serial.
+                pending.asked = now;
+            }
         }
-        match self.auth(packet) {
+        match auth {
             Some(serial) if serial >= self.serial => self.on_auth(path, serial),
             Some(_) => Verdict::Consumed,
             None if packet.len() <= DUMMY_LEN => Verdict::Consumed,
@@ -346,7 +355,7 @@ impl Server {
         self.ack = Some(path);
         tracing::debug!(path = %path.id, %serial, "path asked for");
         let received_bytes = packet.len() as u64;
-        let pending = Candidate { path, since: now, received_bytes, sent_bytes: 0 };
+        let pending = Candidate { path, asked: now, received_bytes, sent_bytes: 0 };
         let voided = match self.paths {
             Paths::Unclaimed => None,
             Paths::Pending(voided) | Paths::Roaming { pending: voided, .. } => Some(voided.path),
@@ -393,7 +402,7 @@ impl Server {
     /// authenticated within the last timeout stays.
     fn forget(&mut self, now: Instant) {
         let fresh = |c: &Candidate| match self.liveness {
-            Liveness::Silent { timeout, .. } => now < c.since + timeout,
+            Liveness::Silent { timeout, .. } => now < c.asked + timeout,
             Liveness::Unwatched | Liveness::Fresh { .. } => true,
         };
         let (kept, gone) = match self.paths {
@@ -416,7 +425,7 @@ impl Server {
         let Liveness::Silent { timeout, last, .. } = self.liveness else { return None };
         match self.paths {
             Paths::Unclaimed => None,
-            Paths::Pending(c) => Some((last + 2 * timeout).max(c.since + timeout)),
+            Paths::Pending(c) => Some((last + 2 * timeout).max(c.asked + timeout)),
             Paths::Active(_) | Paths::Roaming { .. } => Some(last + 2 * timeout),
         }
     }
