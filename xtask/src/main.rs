@@ -33,7 +33,7 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     match args[..] {
         ["demo", ref words @ ..] => {
             let words = words.strip_prefix(&["--"]).unwrap_or(words);
-            return demo::run(words);
+            match demo::run(words)? {}
         }
         ["test"] => return test::run(),
         ["tidy"] => tidy::run()?,
