@@ -7,9 +7,9 @@
 //! `docs/decisions/0010-login-round-trips.md`.
 //!
 //! `cargo run -p tssh --example login_round_trips`
+#![expect(clippy::print_stdout, reason = "the numbers are what it is for")]
 
 #[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests of the login, which use all of it")]
 mod support;
 
 use std::net::SocketAddr;

@@ -238,7 +238,8 @@ async fn letting_go_of_a_session_ends_its_program() {
     let Some(sshd) = ready() else { return };
     let login = log_in(&sshd).await;
     let mark = sshd.path("ended");
-    let command = format!("trap 'echo > {}; exit' HUP PIPE; while sleep 0.05; do echo; done", mark.display());
+    let command =
+        format!("trap 'echo > {}; exit' HUP PIPE; while sleep 0.05; do echo; done", mark.display());
     let mut session = within(login.open_session(exec(&command))).await.expect("it starts");
     session.output.read_u8().await.expect("it runs");
     drop(session);
@@ -251,15 +252,20 @@ async fn letting_go_of_a_session_ends_its_program() {
 }
 
 #[tokio::test]
-async fn a_signal_reaches_the_program() {
+async fn a_signal_reaches_the_server() {
     let Some(sshd) = ready() else { return };
     let login = log_in(&sshd).await;
-    let command = "trap 'echo got it; exit 9' USR1; echo ready; while :; do sleep 0.05; done";
-    let mut session = within(login.open_session(exec(command))).await.expect("it starts");
-    let mut seen = String::new();
-    within(read_until(&mut session.output, &mut seen, "ready\n")).await;
-    // sshd delivers signals only to the programs of users other than root.
+    let mut session = within(login.open_session(exec("echo ready; sleep 60"))).await;
+    let session = session.as_mut().expect("it starts");
+    session.output.read_u8().await.expect("it runs");
     assert!(session.control.signal("USR1"));
+    // sshd passes signals on only where it has a monitor, which root's sessions lack.
+    within(async {
+        while !sshd.log().contains("session signalling requires privilege separation") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -405,7 +411,8 @@ async fn the_agents_keys_log_in_and_a_key_it_will_not_use_does_not_end_the_login
     within(connect(&settings, &Script::default())).await.expect("the agent signs");
 
     // Told apart by its public half alone, as IdentitiesOnly wants it.
-    let only = sshd.settings(&[options[0], options[1], "IdentitiesOnly=yes", "IdentityFile=@/held.pub"]);
+    let only =
+        sshd.settings(&[options[0], options[1], "IdentitiesOnly=yes", "IdentityFile=@/held.pub"]);
     within(connect(&only, &Script::default())).await.expect("named by its .pub");
     let other = sshd.settings(&[options[0], options[1], "IdentitiesOnly=yes"]);
     refusal(within(connect(&other, &Script::default())).await);
@@ -560,10 +567,7 @@ async fn a_closed_port_and_an_unknown_name_are_told_as_ssh_tells_them() {
 
     settings.host_name = "no-such-host.invalid".into();
     let error = refusal(within(connect(&settings, &Script::default())).await).to_string();
-    assert!(
-        error.starts_with("ssh: Could not resolve hostname no-such-host.invalid: "),
-        "{error}"
-    );
+    assert!(error.starts_with("ssh: Could not resolve hostname no-such-host.invalid: "), "{error}");
 }
 
 #[tokio::test]
@@ -610,4 +614,21 @@ async fn two_sessions_asked_for_at_once_both_run() {
     let login = Arc::new(log_in(&sshd).await);
     let (one, two) = tokio::join!(run(&*login, exec("echo 1")), run(&*login, exec("echo 2")));
     assert_eq!((one.0.as_str(), two.0.as_str()), ("1\n", "2\n"));
+}
+
+#[tokio::test]
+async fn a_server_that_wants_two_proofs_gets_both() {
+    let Some(sshd) = Sshd::with_config("AuthenticationMethods publickey,publickey") else { return };
+    for name in ["a", "b", "c"] {
+        sshd.make_key(name, "ed25519", "");
+    }
+    sshd.authorize("a");
+    sshd.authorize("c");
+    sshd.be_known();
+    let options = ["IdentityFile=@/a", "IdentityFile=@/b", "IdentityFile=@/c"];
+    let ui = Script::default();
+    within(connect(&sshd.settings(&options), &ui)).await.expect("a, then c");
+    let one = sshd.settings(&options[..2]);
+    let error = refusal(within(connect(&one, &ui)).await).to_string();
+    assert_eq!(error, "root@127.0.0.1: Permission denied (publickey).");
 }

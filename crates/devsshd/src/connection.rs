@@ -79,6 +79,12 @@ impl Connection {
         Self { rules, peer, local, opening: HashMap::new(), sessions: Sessions::default() }
     }
 
+    /// Refuses, and leaves all methods open for another try, as OpenSSH does.
+    fn retry(&self) -> Auth {
+        let methods = crate::methods(&self.rules.config);
+        Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
+    }
+
     fn is_user(&self, user: &str) -> bool {
         self.rules.config.user == user
     }
@@ -113,7 +119,7 @@ impl Handler for Connection {
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let right = self.rules.config.password.as_deref() == Some(password);
-        Ok(if right && self.is_user(user) { Auth::Accept } else { retry() })
+        Ok(if right && self.is_user(user) { Auth::Accept } else { self.retry() })
     }
 
     async fn auth_publickey_offered(
@@ -123,7 +129,7 @@ impl Handler for Connection {
     ) -> Result<Auth, Self::Error> {
         let known = self.rules.authorized_key.as_ref();
         let right = known.is_some_and(|key| key.key_data() == offer.public_key.key_data());
-        Ok(if right && self.is_user(user) { Auth::Accept } else { retry() })
+        Ok(if right && self.is_user(user) { Auth::Accept } else { self.retry() })
     }
 
     async fn auth_publickey(
@@ -133,7 +139,7 @@ impl Handler for Connection {
     ) -> Result<Auth, Self::Error> {
         let known = self.rules.authorized_key.as_ref();
         let right = known.is_some_and(|known| known.key_data() == key.public_key.key_data());
-        Ok(if right && self.is_user(user) { Auth::Accept } else { retry() })
+        Ok(if right && self.is_user(user) { Auth::Accept } else { self.retry() })
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -156,7 +162,7 @@ impl Handler for Connection {
         let right = !questions.is_empty()
             && given.len() == questions.len()
             && given.iter().zip(questions).all(|(given, q)| given[..] == *q.answer.as_bytes());
-        Ok(if right && self.is_user(user) { Auth::Accept } else { retry() })
+        Ok(if right && self.is_user(user) { Auth::Accept } else { self.retry() })
     }
 
     async fn channel_open_session(
@@ -256,11 +262,6 @@ impl Handler for Connection {
         session.channel_failure(channel)?;
         Ok(false)
     }
-}
-
-/// Refuses, and leaves all methods open for another try, as OpenSSH does.
-fn retry() -> Auth {
-    Auth::Reject { proceed_with_methods: None, partial_success: false }
 }
 
 fn lock(sessions: &Sessions) -> std::sync::MutexGuard<'_, JoinSet<()>> {

@@ -199,7 +199,8 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-fn ssh_config(config: &Config, host_key: PrivateKey) -> server::Config {
+/// The methods that can let somebody in.
+fn methods(config: &Config) -> MethodSet {
     let mut methods = MethodSet::empty();
     if config.authorized_key.is_some() {
         methods.push(MethodKind::PublicKey);
@@ -210,8 +211,12 @@ fn ssh_config(config: &Config, host_key: PrivateKey) -> server::Config {
     if config.password.is_some() {
         methods.push(MethodKind::Password);
     }
+    methods
+}
+
+fn ssh_config(config: &Config, host_key: PrivateKey) -> server::Config {
     server::Config {
-        methods,
+        methods: methods(config),
         keys: vec![host_key],
         nodelay: true,
         inactivity_timeout: None,

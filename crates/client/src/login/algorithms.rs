@@ -224,8 +224,7 @@ mod tests {
     #[test]
     fn a_list_of_nothing_we_can_do_is_an_error_that_names_the_keyword() {
         let error = select("Ciphers", Some("rot13"), CIPHERS, CIPHERS_ON_DEMAND)
-            .err()
-            .expect("nothing to select");
+            .expect_err("nothing to select");
         assert_eq!(error.to_string(), "Bad Ciphers 'rot13'.");
     }
 }

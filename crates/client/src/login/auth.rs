@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::agent::Agent;
-use super::handler::{Connection, Event, Shared};
+use super::handler::{Connection, End, Event, Shared};
 use super::identity::{self, Candidate, LoadError, Loader, Public, Source};
 use super::methods::{Method, Plan};
 use super::signer::{SignError, Signer};
@@ -126,7 +126,7 @@ impl<'a> Authentication<'a> {
         handle: &mut Handle<Connection>,
         keys: &mut Keys,
     ) -> Result<Outcome, LoginError> {
-        while let Some(candidate) = keys.left.next() {
+        for candidate in keys.left.by_ref() {
             let settings = self.settings;
             let ui = self.ui;
             let mut signer = match (&candidate.source, &mut keys.agent) {
@@ -327,8 +327,8 @@ impl<'a> Authentication<'a> {
     /// Says why the connection ended.
     async fn ended(&self) -> LoginError {
         match tokio::time::timeout(DISCONNECT_GRACE, self.shared.ended()).await {
+            Ok(End::NoMethods) | Err(_) => self.denied(None),
             Ok(end) => self.shared.auth_error(end),
-            Err(_) => self.denied(None),
         }
     }
 

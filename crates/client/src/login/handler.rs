@@ -34,7 +34,7 @@ use crate::remote::{Program, RemoteError, SessionRequest};
 /// Something the task that holds the [`Ui`](super::Ui) must see.
 pub(super) enum Event {
     /// The server showed its host key; the connection waits for the verdict.
-    HostKey { key: PublicKeyOrCertificate, verdict: oneshot::Sender<bool> },
+    HostKey { key: Box<PublicKey>, verdict: oneshot::Sender<bool> },
     /// The server's banner, cleaned.
     Banner(String),
 }
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
 pub(crate) enum End {
     /// The server said why.
     Disconnected { code: u32, reason: String },
+    /// The server would take no method at all, upon which russh hangs up.
+    NoMethods,
     /// It broke; in words.
     Lost(String),
 }
@@ -150,6 +152,7 @@ impl Shared {
                 },
                 theirs: printable(&theirs.join(",")),
             },
+            russh::Error::UnknownKey => LoginError::HostKey,
             russh::Error::Disconnect | russh::Error::HUP => LoginError::Lost {
                 reason: format!(
                     "kex_exchange_identification: Connection closed by remote host\nConnection closed by {peer}"
@@ -178,7 +181,7 @@ impl Shared {
             End::Disconnected { code, reason } => {
                 LoginError::Disconnected { peer: self.peer_words(), code, reason }
             }
-            End::Lost(_) => {
+            End::NoMethods | End::Lost(_) => {
                 LoginError::Lost { reason: format!("Connection closed by {}", self.peer_words()) }
             }
         }
@@ -198,6 +201,8 @@ pub(crate) fn lost_reason(end: End) -> RemoteError {
     match end {
         End::Disconnected { reason, .. } => RemoteError::Closed { reason },
         End::Lost(reason) => RemoteError::Lost { reason },
+        // Cannot come after the login.
+        End::NoMethods => RemoteError::Lost { reason: "authentication failed".into() },
     }
 }
 
@@ -208,10 +213,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        events: mpsc::UnboundedSender<Event>,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>, shared: Arc<Shared>) -> Self {
         Self { events, shared }
     }
 }
@@ -223,15 +225,11 @@ impl russh::client::Handler for Connection {
         &mut self,
         key: &PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
+        // We never offer certificate algorithms, so a server that shows a
+        // certificate is not to be trusted.
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
+        let key = Box::new(key.clone());
         let (verdict, answer) = oneshot::channel();
-        let key = match key {
-            PublicKeyOrCertificate::PublicKey { key, hash_alg } => {
-                PublicKeyOrCertificate::PublicKey { key: key.clone(), hash_alg: *hash_alg }
-            }
-            // We never offer certificate algorithms, so a server that shows a
-            // certificate is not to be trusted.
-            PublicKeyOrCertificate::Certificate(_) => return Ok(false),
-        };
         if self.events.send(Event::HostKey { key, verdict }).is_err() {
             return Ok(false);
         }
@@ -285,6 +283,9 @@ impl russh::client::Handler for Connection {
                 },
                 Ok(()),
             ),
+            DisconnectReason::Error(error @ russh::Error::NoAuthMethod) => {
+                (End::NoMethods, Err(error))
+            }
             DisconnectReason::Error(error) => {
                 let words = match &error {
                     russh::Error::KeepaliveTimeout => {

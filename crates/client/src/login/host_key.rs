@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, HashAlg, PublicKey};
 
 use super::LoginError;
 use super::dial::system_words;
@@ -78,7 +78,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The error, if the handshake failed by our own decision.
-    pub(super) fn take_refusal(&mut self) -> Option<LoginError> {
+    pub(super) fn refusal(&self) -> Option<LoginError> {
         match self.outcome {
             Outcome::Refused(Refusal::Verification) => Some(LoginError::HostKey),
             Outcome::Refused(Refusal::Interrupted) => Some(LoginError::Interrupted),
@@ -87,11 +87,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Judges the key the host has shown.
-    pub(super) async fn check(&mut self, shown: &PublicKeyOrCertificate, ui: &dyn Ui) -> bool {
-        self.outcome = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => self.judge(key, ui).await,
-            PublicKeyOrCertificate::Certificate(_) => Outcome::Refused(Refusal::Verification),
-        };
+    pub(super) async fn check(&mut self, shown: &PublicKey, ui: &dyn Ui) -> bool {
+        self.outcome = self.judge(shown, ui).await;
         !matches!(self.outcome, Outcome::Refused(_))
     }
 

@@ -192,7 +192,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 enum Parsed {
-    Plain(PrivateKey),
+    Plain(Box<PrivateKey>),
     Encrypted(Option<PublicKey>),
 }
 
@@ -200,13 +200,13 @@ fn parse_private(text: &str, passphrase: Option<&str>) -> Result<Parsed, russh::
     if text.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
         let key = PrivateKey::from_openssh(text)?;
         return match passphrase {
-            _ if !key.is_encrypted() => Ok(Parsed::Plain(key)),
+            _ if !key.is_encrypted() => Ok(Parsed::Plain(Box::new(key))),
             None => Ok(Parsed::Encrypted(Some(key.public_key().clone()))),
-            Some(passphrase) => Ok(Parsed::Plain(key.decrypt(passphrase)?)),
+            Some(passphrase) => Ok(Parsed::Plain(Box::new(key.decrypt(passphrase)?))),
         };
     }
     match russh::keys::decode_secret_key(text, passphrase) {
-        Ok(key) => Ok(Parsed::Plain(key)),
+        Ok(key) => Ok(Parsed::Plain(Box::new(key))),
         Err(russh::keys::Error::KeyIsEncrypted) => Ok(Parsed::Encrypted(None)),
         Err(error) => Err(error),
     }
@@ -254,7 +254,7 @@ impl<'a> Loader<'a> {
             // The .pub beside it belongs to another key.
             return Err(self.unusable("private key does not match the public one"));
         }
-        Ok(Arc::new(key))
+        Ok(Arc::from(key))
     }
 
     fn read_protected(&self) -> Result<Zeroizing<String>, LoadError> {
@@ -273,7 +273,7 @@ impl<'a> Loader<'a> {
         read_text(self.path).map_err(unreadable)
     }
 
-    async fn decrypt(&self, text: Zeroizing<String>) -> Result<PrivateKey, LoadError> {
+    async fn decrypt(&self, text: Zeroizing<String>) -> Result<Box<PrivateKey>, LoadError> {
         let text = Arc::new(text);
         let prompt = format!("Enter passphrase for key '{}': ", self.path.display());
         for _ in 0..self.prompts {
@@ -319,9 +319,9 @@ mod tests {
     use super::*;
 
     fn key(seed: u8) -> PublicKey {
-        PublicKey::from(KeyData::Ed25519(
-            russh::keys::ssh_key::public::Ed25519PublicKey([seed; 32]),
-        ))
+        PublicKey::from(KeyData::Ed25519(russh::keys::ssh_key::public::Ed25519PublicKey(
+            [seed; 32],
+        )))
     }
 
     fn file(seed: u8) -> Candidate {

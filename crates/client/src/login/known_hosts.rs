@@ -73,13 +73,13 @@ impl KnownHosts {
     /// Judges a key, given as its wire encoding.
     pub(super) fn check(&self, key: &[u8]) -> Verdict<'_> {
         let same = |entry: &&Entry| entry.key == key;
-        let with = |marker| self.entries.iter().filter(move |e| e.marker == marker);
+        let with = |marker| self.entries.iter().rev().filter(move |e| e.marker == marker);
         if with(Marker::Revoked).any(|entry| same(&entry)) {
             Verdict::Revoked
         } else if with(Marker::None).any(|entry| same(&entry)) {
             Verdict::Known
         } else {
-            match with(Marker::None).last() {
+            match with(Marker::None).next() {
                 Some(entry) => Verdict::Changed(entry),
                 None => Verdict::Unknown,
             }

@@ -88,7 +88,9 @@ fn tabs_comments_and_damaged_lines_are_passed_over_and_still_counted() {
     let known = known(&text, "host");
     assert_eq!(known.check(&blob(OTHER)), Verdict::Known);
     match known.check(&blob(KEY)) {
-        Verdict::Changed(entry) => assert_eq!((entry.line, entry.kind.as_str()), (6, "ssh-ed25519")),
+        Verdict::Changed(entry) => {
+            assert_eq!((entry.line, entry.kind.as_str()), (6, "ssh-ed25519"))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -105,7 +107,7 @@ fn a_file_that_is_not_text_does_not_hide_its_good_lines() {
 fn a_revoked_key_is_revoked_even_where_it_is_also_known() {
     let text = format!("host ssh-ed25519 {KEY}\n@revoked * ssh-ed25519 {KEY}\n");
     assert_eq!(known(&text, "host").check(&blob(KEY)), Verdict::Revoked);
-    assert_eq!(known(&text, "host").check(&blob(OTHER)).is_changed(), true);
+    assert!(known(&text, "host").check(&blob(OTHER)).is_changed());
 }
 
 impl Verdict<'_> {

@@ -82,14 +82,21 @@ pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginErr
     let connection = Connection::new(events_tx, Arc::clone(&shared));
 
     let mut checker = host_key::Checker::new(settings, place, known);
-    let handle = handshake(config, dialled, connection, Arc::clone(&shared.gate), &mut events, &mut checker, ui).await;
+    let handle = handshake(
+        config,
+        dialled,
+        connection,
+        Arc::clone(&shared.gate),
+        &mut events,
+        &mut checker,
+        ui,
+    )
+    .await;
     let handle = handle.map_err(|failure| match failure {
         Failure::TimedOut => {
             LoginError::Lost { reason: "Connection timed out during banner exchange".into() }
         }
-        Failure::Ssh(error) => {
-            checker.take_refusal().unwrap_or_else(|| shared.handshake_error(&error))
-        }
+        Failure::Ssh(error) => checker.refusal().unwrap_or_else(|| shared.handshake_error(&error)),
     })?;
 
     let handle = auth::Authentication::new(settings, ui, &mut events, &shared, checker.passwords())

@@ -75,7 +75,7 @@ async fn open_session(
     let offered = login.shared.offer_first_flight(&request);
     let opened = login.handle.channel_open_session().await;
     let written = offered && login.shared.take_back_first_flight();
-   
+
     let channel = match opened {
         Ok(channel) => channel,
         Err(russh::Error::ChannelOpenFailure(reason)) => {

@@ -3,6 +3,8 @@
 //! Each connection is accepted here and handed to an `sshd -i` with a
 //! configuration of its own: no port to guess, no daemon to stop, and nothing
 //! outside a temporary directory is touched.
+#![expect(clippy::print_stderr, reason = "a skipped test must say so")]
+#![allow(unreachable_pub, dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -184,11 +186,11 @@ impl Script {
 
     /// Everything said and asked, one after the other.
     pub fn heard(&self) -> String {
-        self.heard.lock().unwrap().clone()
+        self.heard.lock().expect("no test panics here").clone()
     }
 
     fn hear(&self, text: &str) {
-        let mut heard = self.heard.lock().unwrap();
+        let mut heard = self.heard.lock().expect("no test panics here");
         heard.push_str(text);
         heard.push('\n');
     }
@@ -201,7 +203,7 @@ impl Ui for Script {
         _: Echo,
     ) -> BoxFuture<'a, Result<Zeroizing<String>, PromptError>> {
         self.hear(prompt);
-        let answer = self.answers.lock().unwrap().pop_front();
+        let answer = self.answers.lock().expect("no test panics here").pop_front();
         Box::pin(async move {
             match answer {
                 Some("^C") => Err(PromptError::Interrupted),
