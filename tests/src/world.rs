@@ -13,7 +13,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,9 +36,21 @@ pub struct WorldBuilder {
     mode: Mode,
     sftp: String,
     client_config: String,
+    address: IpAddr,
 }
 
 impl WorldBuilder {
+    /// Puts sshd on the IPv6 loopback address; `None`, after saying so, where there is none.
+    #[must_use]
+    pub fn ipv6(mut self) -> Option<Self> {
+        self.address = Ipv6Addr::LOCALHOST.into();
+        if TcpListener::bind((self.address, 0)).is_err() {
+            say_skipped("this machine has no IPv6 loopback address");
+            return None;
+        }
+        Some(self)
+    }
+
     /// Sets what `Subsystem sftp` of sshd_config says.
     #[must_use]
     pub fn sftp(mut self, command: &str) -> Self {
@@ -88,7 +100,8 @@ impl World {
     #[must_use]
     pub fn builder(mode: Mode) -> WorldBuilder {
         let sftp = "/usr/lib/openssh/sftp-server".to_owned();
-        WorldBuilder { mode, sftp, client_config: String::new() }
+        let address = Ipv4Addr::LOCALHOST.into();
+        WorldBuilder { mode, sftp, client_config: String::new(), address }
     }
 
     /// Returns the mode under test.
@@ -217,7 +230,7 @@ impl World {
         let trial = trial.chain([config.as_os_str()]);
         let possible = Command::new("unshare").args(trial).stderr(Stdio::null()).status();
         if !possible.is_ok_and(|status| status.success()) {
-            say_unprivileged();
+            say_skipped("showing tsshd another sshd_config needs the right to mount");
             return false;
         }
         let (config, tsshd) = (config.display(), tsshd());
@@ -327,13 +340,14 @@ impl World {
         fs::copy(path("id.pub"), path("authorized_keys")).expect("the public key can be copied");
 
         let mark = dir.path().to_string_lossy().into_owned();
-        let (sshd, port) = start_sshd(dir.path(), &sshd_config(dir.path(), &mark, builder));
+        let (sshd, port) =
+            start_sshd(dir.path(), builder.address, &sshd_config(dir.path(), &mark, builder));
         let world = Self { dir, mode: builder.mode, sshd, port, mark };
         world.write("known_hosts", world.known_hosts_line("host_key"));
         if builder.mode.is_tssh() {
             world.script("tsshd", &format!("exec '{}' \"$@\"\n", tsshd().display()));
         }
-        world.write("config", world.client_config(&builder.client_config));
+        world.write("config", world.client_config(builder));
         world
     }
 
@@ -357,14 +371,15 @@ impl World {
         path
     }
 
-    fn client_config(&self, first: &str) -> String {
+    fn client_config(&self, builder: &WorldBuilder) -> String {
+        let WorldBuilder { client_config: first, address, .. } = builder;
         let dir = self.dir.path().display();
         let port = self.port;
         let user = user();
         format!(
             "Host {HOST}\n\
              {first}\n\
-             HostName 127.0.0.1\n\
+             HostName {address}\n\
              HostKeyAlias {HOST}\n\
              Port {port}\n\
              User {user}\n\
@@ -423,8 +438,8 @@ impl World {
 }
 
 #[expect(clippy::print_stderr, reason = "the reason for a skip belongs in the test's output")]
-fn say_unprivileged() {
-    eprintln!("skipped: showing tsshd another sshd_config needs the right to mount");
+fn say_skipped(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 const SERVER_MARK: &str = "E2E_SERVER";
@@ -462,15 +477,15 @@ fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
 }
 
 /// Starts sshd on a port nobody has, and waits until it listens.
-fn start_sshd(dir: &Path, config: &str) -> (Child, u16) {
+fn start_sshd(dir: &Path, address: IpAddr, config: &str) -> (Child, u16) {
     if rustix::process::geteuid().is_root() {
         // Where a privileged sshd jails its network-facing half.
         fs::create_dir_all("/run/sshd").expect("/run/sshd can be made");
     }
     // Another test may take the port between our look and sshd's bind.
     for _ in 0..20 {
-        let port = free_port();
-        let listen = format!("ListenAddress 127.0.0.1\nPort {port}\n{config}");
+        let port = free_port(address);
+        let listen = format!("ListenAddress {address}\nPort {port}\n{config}");
         fs::write(dir.join("sshd_config"), listen).expect("sshd_config can be written");
         let log = fs::File::create(dir.join("sshd.log")).expect("a log file can be made");
         let mut sshd = Command::new(SSHD)
@@ -486,7 +501,7 @@ fn start_sshd(dir: &Path, config: &str) -> (Child, u16) {
         let log = || fs::read_to_string(dir.join("sshd.log")).unwrap_or_default();
         let listens = wait::wait_for("sshd listens or ends", || {
             let ended = sshd.try_wait().expect("sshd can be waited for").is_some();
-            let listens = log().contains(&format!("listening on 127.0.0.1 port {port}"));
+            let listens = log().contains(&format!("listening on {address} port {port}"));
             (ended || listens).then_some(!ended)
         });
         if listens {
@@ -499,8 +514,8 @@ fn start_sshd(dir: &Path, config: &str) -> (Child, u16) {
 }
 
 /// Returns a TCP port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port on loopback");
+fn free_port(address: IpAddr) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("a port on loopback");
     listener.local_addr().expect("a bound socket has an address").port()
 }
 

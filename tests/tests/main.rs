@@ -6,6 +6,7 @@
 mod auth;
 mod bulk;
 mod bytes;
+mod connect;
 mod ends;
 mod env;
 mod escapes;

@@ -76,6 +76,23 @@ fn a_shell_comes_back_after_an_outage(mode: Mode) {
     shell.assert_ends(2);
 }
 
+in_modes!(link, a_client_that_was_stopped_for_a_while_goes_on_where_it_was);
+fn a_client_that_was_stopped_for_a_while_goes_on_where_it_was(mode: Mode) {
+    use rustix::process::Signal;
+    let world = World::new(mode);
+    let go = world.path("go");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", go.display());
+    let run = world.ssh([] as [&str; 0]).command([format!("echo up; {wait}; seq 100000")]).start();
+    run.wait_for_stdout("up\n");
+    // Longer than the server's patience of two heartbeat timeouts: it forgets the address.
+    run.signal(Signal::STOP);
+    world.write("go", "");
+    std::thread::sleep(outage());
+    run.signal(Signal::CONT);
+    let lines: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
+    run.wait().assert_prints(&format!("up\n{lines}"));
+}
+
 /// Cuts the path once a good part has arrived, and mends it after the outage.
 ///
 /// # Panics
