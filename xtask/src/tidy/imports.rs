@@ -69,7 +69,7 @@ fn ours(tree: &Tree, package: &Package, packages: &[Package]) -> Vec<Finding> {
     let members =
         |dependency: &&Dependency| packages.iter().any(|member| member.name == dependency.name);
     let breaches = package.dependencies.iter().filter(members).filter(|dependency| {
-        let for_tests = dependency.kind.is_some() && dependency.name == "tssh-testkit";
+        let for_tests = dependency.kind.is_some() && FOR_TESTS.contains(&&*dependency.name);
         !for_tests && !may.contains(&&*dependency.name)
     });
     breaches
@@ -160,6 +160,9 @@ const OURS: &[(&str, &[&str])] = &[
     ("examples", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit"]),
 ];
 
+/// What any package may use in its tests.
+const FOR_TESTS: [&str; 2] = ["tssh-testkit", "tssh-devsshd"];
+
 /// Where the crates live that shape a design or a build.
 const HEAVY: &[Heavy] = &[
     heavy_crate(
@@ -172,7 +175,7 @@ const HEAVY: &[Heavy] = &[
     heavy_crate("quinn-udp", &["crates/proxy/src/driver/"]),
     heavy_crate("socket2", &["crates/proxy/src/driver/"]),
     heavy_crate("aes-gcm", &["crates/proxy/src/seal.rs"]),
-    heavy_crate("clap", &["crates/client/src/cli.rs", "crates/server/src/cli.rs"]),
+    heavy_crate("clap", &["crates/client/src/cli", "crates/server/src/cli"]),
     heavy_crate("crossterm", &["crates/client/src/terminal/"]),
     heavy_crate("pty-process", &["crates/server/src/sys/", "crates/devsshd/", "tests/"]),
     heavy_crate(
@@ -182,6 +185,7 @@ const HEAVY: &[Heavy] = &[
             "crates/client/src/app.rs",
             "crates/client/src/report.rs",
             "crates/server/src/main.rs",
+            "crates/server/src/bootstrap.rs",
             "crates/demo/",
             "xtask/",
             "tests/",
@@ -218,7 +222,7 @@ mod tests {
     #[test]
     fn an_arrow_that_is_not_in_the_table_is_found_where_it_is_drawn() {
         let text = "[dependencies]\nproxy.workspace = true\n".to_owned();
-        let manifest = File { path: "crates/proto/Cargo.toml".into(), text };
+        let manifest = File { path: "crates/proto/Cargo.toml".into(), text, test: false };
         let packages = [
             package("tssh-proto", "tssh-proxy", false),
             package("tssh-proxy", "tssh-proto", false),
@@ -242,7 +246,7 @@ mod tests {
     #[test]
     fn a_heavy_crate_is_found_outside_its_folder() {
         let text = "//! x\nuse russh::client;\n";
-        let file = |path: &str| File { path: path.into(), text: text.into() };
+        let file = |path: &str| File { path: path.into(), text: text.into(), test: false };
         let tree = Tree {
             files: ["crates/client/src/login/mod.rs", "crates/client/src/app.rs"].map(file).into(),
         };

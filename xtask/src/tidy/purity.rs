@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_clock_is_found_in_a_machine_and_allowed_in_a_driver() {
         let text = "//! A machine.\nlet now = std::time::Instant::now();\n";
-        let file = |path: &str| File { path: path.into(), text: text.into() };
+        let file = |path: &str| File { path: path.into(), text: text.into(), test: false };
         let files = ["crates/proxy/src/client.rs", "crates/proxy/src/driver/udp.rs"].map(file);
         let found = check(&Tree { files: files.into() });
         assert_eq!(found.len(), 1);

@@ -17,6 +17,8 @@ pub(super) struct File {
     /// Path from the root of the repository, with `/`.
     pub(super) path: String,
     pub(super) text: String,
+    /// Whether this is a module of tests, declared so by its parent.
+    pub(super) test: bool,
 }
 
 impl Tree {
@@ -28,10 +30,20 @@ impl Tree {
         for path in names.split('\0').filter(|name| !name.is_empty()) {
             // A tracked file may be deleted, and a golden vector is not text.
             if let Ok(text) = fs::read_to_string(root.join(path)) {
-                files.push(File { path: path.to_owned(), text });
+                files.push(File { path: path.to_owned(), text, test: false });
             }
         }
-        Ok(Self { files })
+        let mut tree = Self { files };
+        tree.mark_tests();
+        Ok(tree)
+    }
+
+    /// Marks the files that their parents declare under `#[cfg(test)]`.
+    fn mark_tests(&mut self) {
+        let declared: Vec<String> = self.rust().flat_map(File::test_modules).collect();
+        for file in &mut self.files {
+            file.test = declared.contains(&file.path);
+        }
     }
 
     /// Returns the Rust files.
@@ -52,11 +64,26 @@ impl File {
     /// inside a string, which can hide a breach but never invents one. The
     /// unit tests are the `mod tests` at the bottom.
     pub(super) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().enumerate();
+        let text = if self.test { "" } else { &*self.text };
+        let lines = text.lines().enumerate();
         lines
             .take_while(|(_, line)| !line.starts_with("mod tests"))
             .map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
             .filter(|(_, code)| !code.trim().is_empty())
+    }
+
+    /// Returns the paths of the modules that this file declares for tests only.
+    fn test_modules(&self) -> Vec<String> {
+        let stem = self.path.trim_end_matches(".rs");
+        let root = ["/mod", "/lib", "/main"].iter().find_map(|name| stem.strip_suffix(name));
+        let dir = root.unwrap_or(stem);
+        let lines: Vec<&str> = self.text.lines().map(str::trim).collect();
+        let module = |pair: &[&str]| {
+            let [gate, declaration] = pair else { return None };
+            let name = declaration.strip_prefix("mod ")?.strip_suffix(';')?;
+            (*gate == "#[cfg(test)]").then(|| format!("{dir}/{name}.rs"))
+        };
+        lines.windows(2).filter_map(module).collect()
     }
 }
 
@@ -77,9 +104,22 @@ mod tests {
     #[test]
     fn comments_and_unit_tests_are_not_code() {
         let text = "//! tokio\nuse a; // tokio\n#[cfg(test)]\nmod tests {\n use tokio;\n}\n";
-        let file = File { path: String::new(), text: text.into() };
+        let file = File { path: String::new(), text: text.into(), test: false };
         let code: Vec<_> = file.code().collect();
         assert_eq!(code, [(2, "use a; "), (3, "#[cfg(test)]")]);
+    }
+
+    #[test]
+    fn a_module_declared_for_tests_is_not_code() {
+        let file =
+            |path: &str, text: &str| File { path: path.into(), text: text.into(), test: false };
+        let parent = file("a/src/client.rs", "//! x\n#[cfg(test)]\nmod table;\nmod search;\n");
+        let children = ["a/src/client/table.rs", "a/src/client/search.rs"];
+        let mut tree = Tree { files: vec![parent] };
+        tree.files.extend(children.map(|path| file(path, "use tokio;\n")));
+        tree.mark_tests();
+        let code: Vec<_> = tree.files.iter().map(|file| file.code().count()).collect();
+        assert_eq!(code, [3, 0, 1]);
     }
 
     #[test]

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> File {
-        File { path: path.into(), text: text.into() }
+        File { path: path.into(), text: text.into(), test: false }
     }
 
     #[test]
