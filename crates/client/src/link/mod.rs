@@ -205,7 +205,7 @@ impl Remote for Link {
                 let _ = timeout(CLOSE_GRACE, self.shared.bus.ended()).await;
             }
             self.shared.connection.close();
-            let _ = timeout(TRANSPORT_GRACE, self.shared.connection.closed()).await;
+            let _ = timeout(TRANSPORT_GRACE, self.shared.connection.closing_sent()).await;
             self.shared.proxy.close();
         })
     }

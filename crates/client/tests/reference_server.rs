@@ -1,0 +1,249 @@
+//! Our client against a server that is as strict as the reference and knows no extension.
+//!
+//! The server here is a recorder: it answers as PROTOCOL §6.4, §7.2 and the traces of
+//! §15 say, refuses what the reference refuses, and keeps the bytes of every stream.
+#![expect(clippy::unwrap_used, reason = "a step that fails must fail the test")]
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proto::bootstrap::{MODE_QUIC, Secret, ServerInfo};
+use proto::bus::{Exit, ToClient};
+use proto::codec;
+use proto::open::{BusResponse, NO_ERROR, Outcome, Timeouts};
+use proto::{ClientId, ServerId};
+use proxy::ProxyKey;
+use proxy::driver::{ServerConfig, ServerProxy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use transport::quic::{self, Listener};
+use transport::{Connection, RecvStream, SendStream};
+use tssh::config::{UdpMode, UdpProxyMode, UdpSettings};
+use tssh::link::Link;
+use tssh::remote::{Program, PtyRequest, Remote as _, SessionEnd, SessionRequest, TerminalSize};
+
+const KEY: [u8; 32] = [7; 32];
+
+/// What a client said, in the order in which it was answered.
+#[derive(Clone, Default)]
+struct Record(Arc<Mutex<Vec<String>>>);
+
+impl Record {
+    fn add(&self, line: impl Into<String>) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+struct Reference {
+    proxy: ServerProxy,
+    listener: Listener,
+    info: ServerInfo,
+}
+
+impl Reference {
+    fn start() -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let config = ServerConfig {
+            client_id: ClientId(11),
+            server_id: ServerId(22),
+            proxy_key: ProxyKey::new(KEY),
+        };
+        let (proxy, _events) = ServerProxy::bind_udp(vec![socket], config).unwrap();
+        let (server, client) = quic::generate_credentials().unwrap();
+        let listener = Listener::new(proxy.socket(), server, quic::Config::default()).unwrap();
+        let info = ServerInfo {
+            server_ver: "0.1.8".into(),
+            proto_ver: 1,
+            port,
+            mode: MODE_QUIC.into(),
+            server_cert: Secret::new(client.server_cert.to_vec()),
+            client_cert: Secret::new(client.client_cert.to_vec()),
+            client_key: Secret::new(client.client_key.to_vec()),
+            proxy_key: Secret::new(KEY.to_vec()),
+            client_id: 11,
+            server_id: 22,
+            ..ServerInfo::default()
+        };
+        Self { proxy, listener, info }
+    }
+
+    /// Serves one client with one session that says `output` and exits with 7.
+    async fn serve(self, record: Record) {
+        let connection = self.listener.accept().await.unwrap();
+        let (mut bus_send, mut bus_recv) = connection.accept_stream().await.unwrap();
+        assert_eq!(command(&mut bus_recv).await, "bus");
+        say(&mut bus_send, &Outcome::success()).await;
+        record.add(format!("bus {}", text(&mut bus_recv).await));
+        let early = tokio::time::timeout(Duration::ZERO, connection.accept_stream()).await;
+        assert!(early.is_err(), "no other stream before the bus is confirmed");
+        let up = BusResponse { msg: NO_ERROR.into(), next_session_id: 5, code: 0 };
+        say(&mut bus_send, &up).await;
+        self.proxy.set_bus_up(Duration::from_secs(3));
+        tokio::spawn(record_bus(bus_recv, record.clone()));
+
+        let mut session = session(&connection, &record).await;
+        record.add(format!("start {}", text(&mut session.recv).await));
+        say(&mut session.send, &Outcome::success()).await;
+        session.send.write_all(b"out").await.unwrap();
+        session.send.shutdown().await.unwrap();
+        if let Some(stderr) = &mut session.stderr {
+            stderr.shutdown().await.unwrap();
+        }
+        let exit = Exit { id: 5, exit_code: 7, ..Exit::default() };
+        bus_send.write_all(&ToClient::Exit(exit).encode()).await.unwrap();
+        connection.closed().await;
+    }
+}
+
+struct Session {
+    send: SendStream,
+    recv: RecvStream,
+    stderr: Option<SendStream>,
+}
+
+/// Accepts the streams of one session up to its StartMessage.
+async fn session(connection: &Connection, record: &Record) -> Session {
+    let mut session: Option<Session> = None;
+    loop {
+        let (mut send, mut recv) = connection.accept_stream().await.unwrap();
+        let name = command(&mut recv).await;
+        record.add(&name);
+        say(&mut send, &Outcome::success()).await;
+        match name.as_str() {
+            "session" => session = Some(Session { send, recv, stderr: None }),
+            "stderr" => {
+                record.add(format!("stderr {}", text(&mut recv).await));
+                say(&mut send, &Outcome::success()).await;
+                let mut session = session.take().unwrap();
+                session.stderr = Some(send);
+                return session;
+            }
+            other => panic!("unexpected stream {other}"),
+        }
+        if record.lines().contains(&"expect-terminal".to_owned()) {
+            return session.take().unwrap();
+        }
+    }
+}
+
+async fn record_bus(mut recv: RecvStream, record: Record) {
+    loop {
+        let name = command(&mut recv).await;
+        if name == "close" {
+            record.add("close");
+            return;
+        }
+        let body = text(&mut recv).await;
+        if name != "alive" {
+            record.add(format!("{name} {body}"));
+        }
+    }
+}
+
+async fn command(recv: &mut RecvStream) -> String {
+    let mut name = vec![0; recv.read_u8().await.unwrap().into()];
+    recv.read_exact(&mut name).await.unwrap();
+    String::from_utf8(name).unwrap()
+}
+
+async fn text(recv: &mut RecvStream) -> String {
+    let mut body = vec![0; recv.read_u32().await.unwrap().try_into().unwrap()];
+    recv.read_exact(&mut body).await.unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+async fn say(send: &mut SendStream, message: &impl proto::json::Message) {
+    send.write_all(&codec::message(message)).await.unwrap();
+}
+
+fn settings() -> UdpSettings {
+    UdpSettings {
+        mode: UdpMode::Quic,
+        explicit: true,
+        proxy_mode: UdpProxyMode::Udp,
+        mtu: None,
+        tsshd_path: "tsshd".into(),
+        tsshd_port: None,
+        alive_timeout: Timeouts::default().alive,
+        heartbeat_timeout: Timeouts::default().heartbeat,
+        reconnect_timeout: Duration::from_secs(15),
+        connect_timeout: Duration::from_secs(10),
+        debug: false,
+    }
+}
+
+async fn run(request: SessionRequest, record: &Record) -> SessionEnd {
+    let server = Reference::start();
+    let info = server.info.clone();
+    let serving = tokio::spawn(server.serve(record.clone()));
+    let link = Link::connect(info, Ipv4Addr::LOCALHOST.into(), &settings()).await.unwrap();
+    let mut session = link.open_session(request).await.unwrap();
+    let mut output = String::new();
+    session.output.read_to_string(&mut output).await.unwrap();
+    assert_eq!(output, "out");
+    let end = session.end.as_mut().await;
+    drop(session);
+    link.close().await;
+    serving.await.unwrap();
+    end
+}
+
+const BUS: &str = "bus {\"ClientVer\":\"0.2.0\",\"ProtoVer\":1,\"AliveTimeout\":864000000000000,\
+                   \"IntervalTime\":1000000000,\"HeartbeatTimeout\":3000000000}";
+
+#[tokio::test]
+async fn a_command_is_said_in_the_reference_s_words_and_order() {
+    let record = Record::default();
+    let request = SessionRequest {
+        program: Program::Exec(b"ls | wc".to_vec()),
+        pty: None,
+        env: vec![("LANG".into(), "C".into())],
+    };
+    assert_eq!(run(request, &record).await, SessionEnd::Exited(7));
+    let mut lines = record.lines();
+    // The setting travels on another stream than the session, so its place may vary.
+    let setting = "setting {\"KeepPendingInput\":true,\"KeepPendingOutput\":true}";
+    let at = lines.iter().position(|line| line == setting).unwrap();
+    lines.remove(at);
+    assert_eq!(
+        lines,
+        [
+            BUS,
+            "session",
+            "stderr",
+            "stderr {\"ID\":5}",
+            "start {\"ID\":5,\"Name\":\"sh\",\"Args\":[\"-c\",\"exec \\\"$SHELL\\\" -c 'ls | wc'\"],\
+             \"Envs\":{\"LANG\":\"C\"}}",
+            "close",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_shell_is_said_in_the_reference_s_words_and_order() {
+    let record = Record::default();
+    record.add("expect-terminal");
+    let size = TerminalSize { cols: 120, rows: 40, width_px: 1000, height_px: 800 };
+    let request = SessionRequest {
+        program: Program::Shell,
+        pty: Some(PtyRequest { term: "xterm-256color".into(), size, modes: vec![(53, 1)] }),
+        env: Vec::new(),
+    };
+    assert_eq!(run(request, &record).await, SessionEnd::Exited(7));
+    assert_eq!(
+        record.lines(),
+        [
+            "expect-terminal",
+            BUS,
+            "session",
+            "start {\"ID\":5,\"Pty\":true,\"Shell\":true,\"Cols\":120,\"Rows\":40,\
+             \"Envs\":{\"TERM\":\"xterm-256color\"}}",
+            "close",
+        ]
+    );
+}
