@@ -1,0 +1,163 @@
+//! Which addresses to listen on, and listening on them (PROTOCOL §1.6, §1.7).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+use crate::cli::Family;
+
+/// Sockets of one kind, all on the same port.
+#[derive(Debug)]
+pub enum Sockets {
+    /// For packets in UDP.
+    Udp(Vec<UdpSocket>),
+    /// For packets in TCP.
+    Tcp(Vec<TcpListener>),
+}
+
+/// No port could be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("no port of {ports} is free on {addresses}{}", .last.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+pub struct NoPort {
+    /// The ports as they were asked for.
+    pub ports: String,
+    /// The addresses tried.
+    pub addresses: String,
+    /// What the last attempt said.
+    #[source]
+    pub last: Option<io::Error>,
+}
+
+/// Returns the addresses to listen on, with port 0; never empty.
+///
+/// `ssh_connection` is the variable of that name: the address by which the
+/// login reached this host is the one the client will use, so it is taken
+/// alone where it can be bound, whatever `family` says. Otherwise every
+/// address of `interfaces` that can be bound, or else a wildcard.
+pub fn choose(
+    ssh_connection: Option<&str>,
+    interfaces: &[SocketAddr],
+    family: Family,
+) -> Vec<SocketAddr> {
+    if let Some(address) = ssh_connection.and_then(login_address).filter(is_bindable) {
+        return vec![address];
+    }
+    let fits = |address: &&SocketAddr| match family {
+        Family::Any => true,
+        Family::V4 => address.is_ipv4(),
+        Family::V6 => address.is_ipv6(),
+    };
+    let all: Vec<_> = interfaces.iter().filter(fits).copied().filter(is_bindable).collect();
+    if !all.is_empty() {
+        return all;
+    }
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let use_v6 = family == Family::V6 || (family == Family::Any && is_bindable(&v6));
+    vec![if use_v6 { v6 } else { SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) }]
+}
+
+/// Reads the server's address, the third field, with its IPv6 zone if it has one.
+fn login_address(ssh_connection: &str) -> Option<SocketAddr> {
+    let field = ssh_connection.split_whitespace().nth(2)?;
+    let field = field.strip_prefix("::ffff:").unwrap_or(field);
+    if let Ok(ip) = field.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, 0));
+    }
+    // `std` resolves zones by name only together with a port.
+    use std::net::ToSocketAddrs as _;
+    field.contains('%').then(|| (field, 0).to_socket_addrs().ok()?.next()).flatten()
+}
+
+/// Returns whether a socket can be bound to `address`.
+fn is_bindable(address: &SocketAddr) -> bool {
+    UdpSocket::bind(address).is_ok()
+}
+
+/// Binds a socket for every one of `addresses` on the first of `ports` that is
+/// free on all of them; `tcp` says of which kind. Returns the port as well.
+///
+/// # Errors
+/// [`NoPort`].
+pub fn bind(
+    addresses: &[SocketAddr],
+    ports: impl Iterator<Item = u16>,
+    tcp: bool,
+    ports_asked: &str,
+) -> Result<(Sockets, u16), NoPort> {
+    let mut last = None;
+    for port in ports {
+        let on_port = addresses.iter().map(|address| {
+            let mut address = *address;
+            address.set_port(port);
+            address
+        });
+        let bound = if tcp {
+            on_port.map(TcpListener::bind).collect::<io::Result<_>>().map(Sockets::Tcp)
+        } else {
+            on_port.map(UdpSocket::bind).collect::<io::Result<_>>().map(Sockets::Udp)
+        };
+        match bound {
+            Ok(sockets) => return Ok((sockets, port)),
+            Err(error) => last = Some(error),
+        }
+    }
+    let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    Err(NoPort { ports: ports_asked.to_owned(), addresses: addresses.join(" "), last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, last], 0))
+    }
+
+    #[test]
+    fn the_address_of_the_login_is_taken_alone_whatever_the_family() {
+        let connection = Some("192.0.2.1 50000 127.0.0.1 22");
+        assert_eq!(choose(connection, &[v4(2)], Family::V6), [v4(1)]);
+        let mapped = Some("::ffff:192.0.2.1 50000 ::ffff:127.0.0.1 22");
+        assert_eq!(choose(mapped, &[v4(2)], Family::Any), [v4(1)]);
+    }
+
+    #[test]
+    fn without_a_usable_login_address_every_bindable_one_is_taken() {
+        // 198.51.100.0/24 is for documentation, so it cannot be bound (NAT in front of sshd).
+        for connection in [None, Some(""), Some("198.51.100.1 1 198.51.100.2 22"), Some("a b c d")]
+        {
+            let foreign = SocketAddr::from(([198, 51, 100, 7], 0));
+            let got = choose(connection, &[v4(1), foreign, v4(2)], Family::Any);
+            assert_eq!(got, [v4(1), v4(2)], "{connection:?}");
+        }
+    }
+
+    #[test]
+    fn without_any_address_the_wildcard_is_left() {
+        let got = choose(None, &[v4(1)], Family::V6);
+        assert_eq!(got, [SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))]);
+        let got = choose(None, &[], Family::V4);
+        assert_eq!(got, [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]);
+    }
+
+    #[test]
+    fn a_port_taken_on_one_address_is_passed_over_on_all() {
+        let taken = UdpSocket::bind(v4(2)).unwrap();
+        let taken = taken.local_addr().unwrap().port();
+        let free = UdpSocket::bind(v4(3)).unwrap().local_addr().unwrap().port();
+        let addresses = [v4(1), v4(2)];
+        let (sockets, port) = bind(&addresses, [taken, free].into_iter(), false, "two").unwrap();
+        assert_eq!(port, free);
+        let Sockets::Udp(sockets) = sockets else { panic!("UDP was asked for") };
+        let bound: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        assert_eq!(bound, [free, free]);
+    }
+
+    #[test]
+    fn an_occupied_range_is_named() {
+        let taken = TcpListener::bind(v4(1)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind(&[v4(1)], std::iter::once(port), true, "7000").unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("no port of 7000 is free on 127.0.0.1: "), "{text}");
+    }
+}

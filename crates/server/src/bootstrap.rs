@@ -1,0 +1,286 @@
+//! From the command line to a served client and back to an exit code.
+//!
+//! The first process only starts the second, in the background; that one binds
+//! its sockets, makes its keys, prints them to the login in one line, and
+//! serves. Keys exist in memory and in that line, nowhere else, and the copies
+//! made here are wiped.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use proto::bootstrap::{MODE_QUIC, PROXY_MODE_TCP, Secret, ServerInfo};
+use proto::version::{PROGRAM_VERSION, PROTO_VERSION};
+use proto::{ClientId, ServerId};
+use proxy::driver::{Events, ServerConfig, ServerEvent, ServerProxy};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+use transport::quic::{self, ClientCredentials, Listener};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::addresses::{self, Sockets};
+use crate::cli::{self, Action, Options, USAGE};
+use crate::exit::Exit;
+use crate::link::{End, Host, Link, Settings};
+use crate::ports::{self, Ports};
+use crate::sys::{daemon, interfaces, scope};
+use crate::trace;
+
+/// How long the client has to leave after a signal (PROTOCOL §1.9).
+const SIGNAL_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs the program with its arguments, without its own name.
+#[must_use]
+pub fn run(arguments: &[OsString]) -> Exit {
+    let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+    let options = match cli::parse(&words) {
+        Action::Help => return print(USAGE),
+        Action::Version { detail: false } => return print(&format!("tsshd {PROGRAM_VERSION}\n")),
+        Action::Version { detail: true } => return print(&build()),
+        Action::Serve(options) => options,
+    };
+    if let Some(flag) = options.unsupported {
+        print(&format!("tsshd {PROGRAM_VERSION} does not support {flag} yet\n"));
+        return Exit::InitFailed;
+    }
+    if daemon::is_background() {
+        return serve(&options);
+    }
+    match daemon::start(arguments) {
+        Ok(()) => Exit::Normal,
+        Err(error) => {
+            // Standard error is the last place left to say so.
+            let _ = writeln!(std::io::stderr(), "tsshd: {error}");
+            match error {
+                daemon::DaemonError::Start(_) => Exit::CannotDaemonise,
+                daemon::DaemonError::Relay(_) => Exit::CannotRelay,
+            }
+        }
+    }
+}
+
+fn print(text: &str) -> Exit {
+    let mut stdout = std::io::stdout().lock();
+    // Who asked does not listen any more: nobody is left to tell.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    Exit::Normal
+}
+
+fn build() -> String {
+    let kind = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!("tsshd {PROGRAM_VERSION} protocol {PROTO_VERSION} {os}-{arch} {kind}\n")
+}
+
+/// The background process.
+fn serve(options: &Options) -> Exit {
+    let debug = if options.debug { trace::start() } else { None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.context("cannot start the runtime").and_then(|runtime| {
+        let exit = runtime.block_on(async {
+            let server = Server::prepare(options)?;
+            Ok(server.run(debug).await)
+        });
+        // Not waiting for name look-ups that may hang.
+        runtime.shutdown_background();
+        exit
+    });
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        print(&format!("tsshd: {error:#}\n"));
+        Exit::InitFailed
+    })
+}
+
+/// A server whose client has been told how to reach it.
+struct Server {
+    proxy: ServerProxy,
+    events: Events,
+    listener: Listener,
+    settings: ServerSettings,
+}
+
+/// What outlives the set-up.
+struct ServerSettings {
+    options: Options,
+    host: Host,
+}
+
+impl Server {
+    /// Binds sockets, makes keys, prints the line, and lets go of the login.
+    fn prepare(options: &Options) -> anyhow::Result<Self> {
+        let host = Host::load();
+        let list = options.ports.as_deref().unwrap_or(ports::DEFAULT);
+        let candidates = Ports::parse(list)?.candidates(random_below);
+        let connection = std::env::var("SSH_CONNECTION").ok();
+        let interfaces = interfaces::addresses().unwrap_or_default();
+        let chosen = addresses::choose(connection.as_deref(), &interfaces, options.family);
+        let (sockets, port) = addresses::bind(&chosen, candidates, options.tcp, list)?;
+
+        let mut key = Zeroizing::new([0; 32]);
+        fill_random(&mut *key)?;
+        let (client_id, server_id) = (ClientId(random_id()?), ServerId(random_id()?));
+        let (credentials, for_client) =
+            quic::generate_credentials().context("cannot make certificates")?;
+        let info = server_info(options, port, client_id, server_id, &*key, &for_client);
+
+        let config = ServerConfig { client_id, server_id, proxy_key: proxy::ProxyKey::new(*key) };
+        let (proxy, events) = match sockets {
+            Sockets::Udp(sockets) => ServerProxy::bind_udp(sockets, config),
+            Sockets::Tcp(listeners) => ServerProxy::bind_tcp(listeners, config),
+        }
+        .context("cannot listen")?;
+        let quic_config = quic::Config {
+            packet_size: options.mtu.unwrap_or(quic::DEFAULT_PACKET_SIZE),
+            connect_timeout: options.connect_timeout,
+            ..quic::Config::default()
+        };
+        let listener = Listener::new(proxy.socket(), credentials, quic_config)
+            .context("cannot start the transport")?;
+        daemon::print_and_detach(&info.to_line()).context("cannot reach the login")?;
+        let settings = ServerSettings { options: options.clone(), host };
+        Ok(Self { proxy, events, listener, settings })
+    }
+
+    /// Serves the client to its end.
+    async fn run(self, debug: Option<trace::Messages>) -> Exit {
+        let Self { proxy, mut events, listener, settings } = self;
+        let (mut signals, ServerSettings { options, host }) = match Signals::listen() {
+            Ok(signals) => (signals, settings),
+            Err(error) => {
+                tracing::error!(%error, "cannot wait for signals");
+                return Exit::InitFailed;
+            }
+        };
+        let accept = timeout(options.connect_timeout, listener.accept());
+        let connection = tokio::select! {
+            accepted = accept => match accepted {
+                Ok(Some(connection)) => connection,
+                _ => return Exit::NoClient,
+            },
+            _ = signals.next() => return Exit::Signal,
+        };
+        let warnings = host.notes().iter().cloned().chain(scope::warning()).collect();
+        let on_bus_up = {
+            let proxy = proxy.clone();
+            Box::new(move |heartbeat| proxy.set_bus_up(heartbeat))
+        };
+        let link = Link::new(
+            connection,
+            host,
+            Settings {
+                granted: options.extensions,
+                connect_timeout: options.connect_timeout,
+                warnings,
+                debug,
+                on_bus_up,
+            },
+        );
+        let follow_paths = async {
+            while let Some(event) = events.next().await {
+                if matches!(event, ServerEvent::NewPath { first: false, .. }) {
+                    link.on_new_path().await;
+                }
+            }
+            std::future::pending().await
+        };
+        let end = tokio::select! {
+            end = link.serve() => end,
+            () = quit_on_signal(&mut signals, &link) => {
+                link.end_sessions();
+                return Exit::Signal;
+            }
+            never = follow_paths => never,
+        };
+        tracing::info!(?end, "the client is served");
+        proxy.close();
+        match end {
+            End::Closed | End::Gone => Exit::Normal,
+            End::NoBus => Exit::NoClient,
+            End::Silent => Exit::NoHeartbeat,
+        }
+    }
+}
+
+/// Waits for a signal, asks the client to leave, and gives it its time.
+async fn quit_on_signal(signals: &mut Signals, link: &Link) {
+    let name = signals.next().await;
+    tracing::info!(name, "signal");
+    let _ = timeout(SIGNAL_GRACE, async {
+        link.quit(&format!("tsshd was told to end by {name}")).await;
+        sleep(SIGNAL_GRACE).await;
+    })
+    .await;
+}
+
+/// The signals that end the server.
+struct Signals([(&'static str, tokio::signal::unix::Signal); 3]);
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self([
+            ("SIGTERM", signal(SignalKind::terminate())?),
+            ("SIGHUP", signal(SignalKind::hangup())?),
+            ("SIGINT", signal(SignalKind::interrupt())?),
+        ]))
+    }
+
+    async fn next(&mut self) -> &'static str {
+        let Self([(term, on_term), (hup, on_hup), (int, on_int)]) = self;
+        tokio::select! {
+            _ = on_term.recv() => term,
+            _ = on_hup.recv() => hup,
+            _ = on_int.recv() => int,
+        }
+    }
+}
+
+fn server_info(
+    options: &Options,
+    port: u16,
+    client_id: ClientId,
+    server_id: ServerId,
+    key: &[u8],
+    credentials: &ClientCredentials,
+) -> ServerInfo {
+    ServerInfo {
+        server_ver: PROGRAM_VERSION.into(),
+        proto_ver: PROTO_VERSION,
+        port,
+        mode: MODE_QUIC.into(),
+        server_cert: Secret::new(credentials.server_cert.to_vec()),
+        client_cert: Secret::new(credentials.client_cert.to_vec()),
+        client_key: Secret::new(credentials.client_key.to_vec()),
+        proxy_key: Secret::new(key.to_vec()),
+        client_id: client_id.0,
+        server_id: server_id.0,
+        proxy_mode: if options.tcp { PROXY_MODE_TCP.into() } else { String::new() },
+        mtu: options.mtu.unwrap_or(0),
+        ext: options.extensions.names(),
+        ..ServerInfo::default()
+    }
+}
+
+fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
+    getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))
+}
+
+/// Returns a random id; 0 would be absent on the wire.
+fn random_id() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes)?;
+    let id = u64::from_be_bytes(bytes).max(1);
+    bytes.zeroize();
+    Ok(id)
+}
+
+/// Returns a random number below `bound`, for choices that are no secret.
+fn random_below(bound: usize) -> usize {
+    let mut bytes = [0; 8];
+    // Without randomness the first choice is as good as any.
+    if getrandom::fill(&mut bytes).is_err() {
+        return 0;
+    }
+    usize::from_le_bytes(bytes).checked_rem(bound).unwrap_or(0)
+}

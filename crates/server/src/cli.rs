@@ -1,0 +1,218 @@
+//! The command line, read as the reference reads it (PROTOCOL §1.2).
+//!
+//! Lenient on purpose, which is why this is not clap's work: newer clients put
+//! words here that older servers must step over. Options match exactly (no
+//! `--x=y`, no bundling), unknown words are ignored, an argument that begins
+//! with `-` is never a value, and a number that does not parse counts as absent.
+
+use std::time::Duration;
+
+use proto::ext::{self, ExtSet};
+
+/// What the program is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Print how to use it.
+    Help,
+    /// Print product and version; with build detail when `true`.
+    Version {
+        /// Whether to say how it was built.
+        detail: bool,
+    },
+    /// Serve one client.
+    Serve(Options),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Carry packets over TCP instead of UDP.
+    pub tcp: bool,
+    /// Address family asked for.
+    pub family: Family,
+    /// Send diagnostics over the bus and into a file in the temporary directory.
+    pub debug: bool,
+    /// Packet size asked for, echoed in ServerInfo. `None` leaves the default, 1400 bytes.
+    pub mtu: Option<u16>,
+    /// Ports to choose from, as written; see [`crate::ports`].
+    pub ports: Option<String>,
+    /// How long to wait for a client, and for each step of its arrival. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Extensions the client asks for.
+    pub extensions: ExtSet,
+    /// The first option given that this server cannot serve yet.
+    pub unsupported: Option<&'static str>,
+}
+
+/// Restriction of the addresses to listen on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Both families.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// How long to wait for a client unless told otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Options whose parts of the protocol are not in this server yet.
+const UNSUPPORTED: [&str; 6] =
+    ["--kcp", "--attachable", "--socket", "--list", "--view", "--attach"];
+
+/// Options that take a value.
+const VALUED: [&str; 6] = ["--mtu", "--port", "--connect-timeout", "--view", "--attach", ext::FLAG];
+
+/// Reads the arguments behind the program's name.
+pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
+    let mut options = Options {
+        tcp: false,
+        family: Family::Any,
+        debug: false,
+        mtu: None,
+        ports: None,
+        connect_timeout: CONNECT_TIMEOUT,
+        extensions: ExtSet::NONE,
+        unsupported: None,
+    };
+    let (mut v4, mut v6) = (false, false);
+    let mut words = arguments.iter().map(AsRef::as_ref).peekable();
+    while let Some(word) = words.next() {
+        let value = if VALUED.contains(&word) {
+            words.next_if(|next| !next.starts_with('-'))
+        } else {
+            None
+        };
+        match word {
+            "-h" | "--help" => return Action::Help,
+            "-v" | "--version" => return Action::Version { detail: false },
+            "-V" => return Action::Version { detail: true },
+            "--tcp" => options.tcp = true,
+            "--ipv4" => v4 = true,
+            "--ipv6" => v6 = true,
+            "--debug" => options.debug = true,
+            "--mtu" => {
+                options.mtu = value.and_then(|v| v.parse().ok()).filter(|mtu| *mtu != 0);
+            }
+            "--port" => options.ports = value.map(str::to_owned),
+            "--connect-timeout" => {
+                let seconds = value.and_then(|v| v.parse::<u32>().ok()).filter(|s| *s != 0);
+                let timeout = seconds.map(|s| Duration::from_secs(s.into()));
+                options.connect_timeout = timeout.unwrap_or(CONNECT_TIMEOUT);
+            }
+            ext::FLAG => options.extensions = value.map_or(ExtSet::NONE, ExtSet::from_argument),
+            _ => {
+                let known = UNSUPPORTED.into_iter().find(|name| *name == word);
+                options.unsupported = options.unsupported.or(known);
+            }
+        }
+    }
+    options.family = match (v4, v6) {
+        (true, false) => Family::V4,
+        (false, true) => Family::V6,
+        _ => Family::Any,
+    };
+    Action::Serve(options)
+}
+
+/// What `--help` prints.
+pub const USAGE: &str = "\
+usage: tsshd [--tcp] [--ipv4] [--ipv6] [--mtu BYTES] [--port PORTS]
+             [--connect-timeout SECONDS] [--ext NAME,...] [--debug]
+       tsshd -h | -v | -V
+
+Serves one tssh client over UDP (QUIC). Normally started by `tssh --udp`
+over its ssh login: prints a line for the client, goes into the background,
+and ends with the client's last session.
+
+  --tcp              carry packets over TCP
+  --ipv4, --ipv6     listen on addresses of this family only
+  --mtu BYTES        packet size
+  --port PORTS       ports to choose from: a, a-b, several separated by commas
+                     (default 61001-61999)
+  --connect-timeout SECONDS
+                     how long to wait for the client (default 10)
+  --ext NAME,...     extensions of the protocol that the client asks for
+  --debug            diagnostics to the client and to a file in the temporary
+                     directory
+  -h, --help         this text
+  -v, --version      version
+  -V                 version and build
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Options {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match parse(&words) {
+            Action::Serve(options) => options,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_reference_client_s_line_is_understood() {
+        let got =
+            options("--tcp --debug --ipv4 --mtu 1355 --port 7000,8000-8010 --connect-timeout 5");
+        assert!(got.tcp && got.debug);
+        assert_eq!(got.family, Family::V4);
+        assert_eq!(got.mtu, Some(1355));
+        assert_eq!(got.ports.as_deref(), Some("7000,8000-8010"));
+        assert_eq!(got.connect_timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn unknown_words_are_stepped_over() {
+        assert_eq!(options("--future yes extra --tcp=1 -x"), options(""));
+        assert!(options("--mtu=1300 --future --tcp").tcp);
+        assert_eq!(options("--mtu=1300").mtu, None);
+    }
+
+    #[test]
+    fn an_argument_that_begins_with_a_dash_is_no_value() {
+        let got = options("--port --tcp");
+        assert_eq!(got.ports, None);
+        assert!(got.tcp);
+    }
+
+    #[test]
+    fn numbers_that_do_not_parse_count_as_absent() {
+        assert_eq!(options("--mtu 70000").mtu, None);
+        assert_eq!(options("--mtu 0").mtu, None);
+        for zero in ["--connect-timeout 0", "--connect-timeout x", "--connect-timeout"] {
+            assert_eq!(options(zero).connect_timeout, CONNECT_TIMEOUT, "{zero}");
+        }
+    }
+
+    #[test]
+    fn both_families_are_no_restriction() {
+        assert_eq!(options("--ipv4 --ipv6").family, Family::Any);
+        assert_eq!(options("--ipv6").family, Family::V6);
+    }
+
+    #[test]
+    fn what_cannot_be_served_yet_is_remembered() {
+        assert_eq!(options("--kcp").unsupported, Some("--kcp"));
+        assert_eq!(options("--attachable --socket").unsupported, Some("--attachable"));
+        assert_eq!(options("--attach 77").unsupported, Some("--attach"));
+        assert_eq!(options("--tcp").unsupported, None);
+    }
+
+    #[test]
+    fn extensions_are_asked_for_by_name() {
+        assert_eq!(options("--ext early,telepathy").extensions.names(), ["early"]);
+        assert!(options("--ext --tcp").extensions.is_empty());
+    }
+
+    #[test]
+    fn questions_are_answered_whatever_else_is_asked() {
+        assert_eq!(parse(&["--tcp", "-h"]), Action::Help);
+        assert_eq!(parse(&["-v"]), Action::Version { detail: false });
+        assert_eq!(parse(&["-V"]), Action::Version { detail: true });
+    }
+}

@@ -1,0 +1,336 @@
+//! Answers to "may it?" from the host's sshd_config and the user's own.
+//!
+//! The user's file may restrict further, never relax: a request is granted
+//! only if every file grants it. This binds nobody who has a shell here; it
+//! keeps our service from offering what the administrator has switched off.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::pattern;
+use super::sshd::{Candidate, Facts, SshdConfig};
+use crate::sys::account::Account;
+
+/// A request that the configuration forbids; goes to the client with code 101.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refusal(pub(crate) String);
+
+/// Where a connection of ours is to lead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// To a host and port, as the client names them.
+    Tcp(&'a str, u16),
+    /// To a unix socket.
+    Unix,
+}
+
+/// What this host allows.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    /// The system's file first, then the user's.
+    files: Vec<SshdConfig>,
+    /// Whether there is no system's file at all.
+    has_no_system_file: bool,
+    /// Whether sshd started us in place of another command.
+    was_forced: bool,
+    /// What the user should know.
+    notes: Vec<String>,
+}
+
+/// The usual places of the system's file, in order (PROTOCOL §10.1).
+const SYSTEM_DIRS: [&str; 6] = [
+    "/etc/ssh",
+    "/usr/local/etc/ssh",
+    "/usr/local/ssh/etc",
+    "/opt/ssh/etc",
+    "/opt/openssh/etc",
+    "/usr/pkg/etc/ssh",
+];
+
+/// Accepted where there is no sshd_config to ask (PROTOCOL §10.1).
+const ACCEPTED_BY_DEFAULT: [&str; 2] = ["LANG", "LC_*"];
+
+impl Policy {
+    /// Reads the system's and the user's files.
+    pub(crate) fn load(account: &Account) -> Self {
+        let system = SYSTEM_DIRS.map(|dir| Path::new(dir).join("sshd_config"));
+        let system = system.into_iter().find(|path| path.exists());
+        let config_home = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty());
+        let config_home = config_home.map_or_else(|| account.home.join(".config"), PathBuf::from);
+        let user = Some(config_home.join("tsshd/sshd_config")).filter(|path| path.exists());
+        let ssh_connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
+        let forced = std::env::var_os("SSH_ORIGINAL_COMMAND");
+        Self::from_files(system, user, account, &ssh_connection, forced)
+    }
+
+    /// `original_command` is what sshd says was asked for when it ran a forced command.
+    pub(crate) fn from_files(
+        system: Option<PathBuf>,
+        user: Option<PathBuf>,
+        account: &Account,
+        ssh_connection: &str,
+        original_command: Option<OsString>,
+    ) -> Self {
+        let facts = Facts {
+            user: account.name.clone(),
+            groups: account.groups.clone(),
+            ..Facts::default()
+        };
+        let facts = facts.with_connection(ssh_connection);
+        let mut policy = Self {
+            has_no_system_file: system.is_none(),
+            was_forced: original_command.is_some(),
+            ..Self::default()
+        };
+        for path in system.into_iter().chain(user) {
+            match SshdConfig::read(&path, &facts) {
+                Ok(config) => policy.files.push(config),
+                Err(error) => policy.notes.push(unreadable_note(&path, &error)),
+            }
+        }
+        policy
+    }
+
+    /// Returns what the user should be told once.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Returns whether the client may set the environment variable `name`.
+    pub(crate) fn accepts_env(&self, name: &str) -> bool {
+        let matches = |patterns: &[String]| patterns.iter().any(|p| pattern::matches(name, p));
+        if self.has_no_system_file && !ACCEPTED_BY_DEFAULT.iter().any(|p| pattern::matches(name, p))
+        {
+            return false;
+        }
+        if self.files.is_empty() {
+            return self.has_no_system_file;
+        }
+        self.files.iter().enumerate().all(|(i, file)| {
+            let list = file.list("acceptenv");
+            // A user's file without the keyword does not restrict.
+            let is_users = i > 0 || self.has_no_system_file;
+            if list.is_empty() && is_users {
+                return true;
+            }
+            let granted =
+                |certain: bool| list.iter().any(|c| c.certain == certain && matches(&c.arguments));
+            let may_be_replaced = list.iter().any(|c| !c.certain);
+            granted(true) && (!may_be_replaced || granted(false))
+        })
+    }
+
+    /// Returns the command that is run whatever is asked for, if there is one.
+    ///
+    /// # Errors
+    /// [`Refusal`] when one may be in effect that we cannot know.
+    pub(crate) fn forced_command(&self) -> Result<Option<&str>, Refusal> {
+        for file in &self.files {
+            let values = file.values("forcecommand");
+            let is_none = |c: &Candidate| c.rest.eq_ignore_ascii_case("none");
+            // Had another block's command been in force, sshd would have told us.
+            let unclear = values.iter().any(|c| !c.certain && !is_none(c));
+            if self.was_forced && (unclear || file.unreadable.is_some()) {
+                return Err(refusal(
+                    "ForceCommand",
+                    file,
+                    "may be set in a part that cannot be read",
+                ));
+            }
+            if let Some(forced) = values.iter().find(|c| c.certain).filter(|c| !is_none(c)) {
+                return Ok(Some(&forced.rest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns whether a pty may be allocated.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn permits_tty(&self) -> Result<(), Refusal> {
+        self.unless("PermitTTY", |value| value == "no")
+    }
+
+    /// Returns whether the client may have a connection made to `target`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn permits_dial(&self, target: Target<'_>) -> Result<(), Refusal> {
+        if let Some(file) = self.files.iter().find(|file| file.unreadable.is_some()) {
+            return Err(refusal(
+                "forwarding",
+                file,
+                "may be forbidden in a part that cannot be read",
+            ));
+        }
+        self.unless("DisableForwarding", |value| value == "yes")?;
+        let is_refused = |value: &str| value == "no" || value == "remote";
+        match target {
+            Target::Unix => self.unless("AllowStreamLocalForwarding", is_refused),
+            Target::Tcp(host, port) => {
+                self.unless("AllowTcpForwarding", is_refused)?;
+                self.permits_open(host, port)
+            }
+        }
+    }
+
+    fn permits_open(&self, host: &str, port: u16) -> Result<(), Refusal> {
+        for file in &self.files {
+            for candidate in file.values("permitopen") {
+                if !candidate.arguments.iter().any(|rule| opens(rule, host, port)) {
+                    return Err(refusal("PermitOpen", file, "does not list that destination"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the command line of the subsystem `name`.
+    pub(crate) fn subsystem(&self, name: &str) -> Option<&str> {
+        let all = self.files.iter().flat_map(|file| file.list("subsystem"));
+        let mut named = all.filter(|c| c.certain && c.arguments.first().is_some_and(|n| n == name));
+        let rest = &named.next()?.rest;
+        let end = rest.find(char::is_whitespace)?;
+        rest.get(end..).map(str::trim_start).filter(|line| !line.is_empty())
+    }
+
+    /// Refuses when a value of `keyword` that applies, or may, is a forbidding one.
+    fn unless(&self, keyword: &str, forbids: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+        let lower = keyword.to_ascii_lowercase();
+        for file in &self.files {
+            for candidate in file.values(&lower) {
+                let value = candidate.arguments.first().map_or("", String::as_str);
+                if forbids(&value.to_ascii_lowercase()) {
+                    return Err(refusal(keyword, file, &format!("is {value}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Judges one rule of PermitOpen.
+fn opens(rule: &str, host: &str, port: u16) -> bool {
+    if rule.eq_ignore_ascii_case("any") {
+        return true;
+    }
+    let Some((allowed_host, allowed_port)) = rule.rsplit_once(':') else { return false };
+    let allowed_host = allowed_host.trim_start_matches('[').trim_end_matches(']');
+    (allowed_host == "*" || allowed_host == host)
+        && (allowed_port == "*" || allowed_port.parse() == Ok(port))
+}
+
+fn refusal(keyword: &str, file: &SshdConfig, why: &str) -> Refusal {
+    Refusal(format!("{keyword} {why}, in {}", file.path.display()))
+}
+
+fn unreadable_note(path: &Path, error: &io::Error) -> String {
+    format!("cannot read {} ({error}): OpenSSH's defaults apply", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        Account {
+            name: "alice".into(),
+            home: "/home/alice".into(),
+            shell: "/bin/sh".into(),
+            groups: vec!["users".into()],
+            is_root: false,
+        }
+    }
+
+    /// A policy of these files; the last says what sshd says was asked for.
+    fn policy(system: Option<&str>, user: Option<&str>, forced: bool) -> Policy {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: Option<&str>| {
+            text.map(|text| {
+                let path = dir.path().join(name);
+                std::fs::write(&path, text).unwrap();
+                path
+            })
+        };
+        let original = forced.then(|| OsString::from("tsshd"));
+        let (system, user) = (write("system", system), write("user", user));
+        Policy::from_files(system, user, &account(), "10.0.0.9 1 10.0.0.1 22", original)
+    }
+
+    #[test]
+    fn a_user_s_file_restricts_and_never_relaxes() {
+        let dial = |system: &str, user: &str| {
+            policy(Some(system), Some(user), false).permits_dial(Target::Tcp("h", 1)).is_ok()
+        };
+        assert!(dial("", ""));
+        assert!(!dial("AllowTcpForwarding no", "AllowTcpForwarding yes"));
+        assert!(!dial("", "AllowTcpForwarding no"));
+        assert!(!dial("DisableForwarding yes", ""));
+        assert!(dial("AllowTcpForwarding local", ""));
+        assert!(!dial("AllowTcpForwarding remote", ""));
+    }
+
+    #[test]
+    fn what_may_be_forbidden_is_refused_with_the_reason() {
+        let host = policy(Some("Match host x\nAllowTcpForwarding no"), None, false);
+        let refused = host.permits_dial(Target::Tcp("h", 1)).unwrap_err();
+        assert!(refused.0.starts_with("AllowTcpForwarding is no, in "), "{refused}");
+        let other = policy(Some("Match user bob\nAllowTcpForwarding no"), None, false);
+        assert_eq!(other.permits_dial(Target::Tcp("h", 1)), Ok(()));
+        assert_eq!(other.permits_dial(Target::Unix), Ok(()));
+    }
+
+    #[test]
+    fn permit_open_lists_destinations() {
+        let open = policy(Some("PermitOpen db:5432 [::1]:* *:22"), None, false);
+        for (host, port, expected) in
+            [("db", 5432, true), ("db", 1, false), ("::1", 9, true), ("any", 22, true)]
+        {
+            assert_eq!(open.permits_dial(Target::Tcp(host, port)).is_ok(), expected, "{host}");
+        }
+        let none = policy(Some("PermitOpen none"), None, false);
+        assert!(none.permits_dial(Target::Tcp("db", 1)).is_err());
+    }
+
+    #[test]
+    fn a_forced_command_is_known_or_the_session_refused() {
+        let forced = policy(Some("Match user alice\nForceCommand /bin/menu -x"), None, true);
+        assert_eq!(forced.forced_command(), Ok(Some("/bin/menu -x")));
+        assert_eq!(policy(Some("ForceCommand none"), None, false).forced_command(), Ok(None));
+        let unclear = "Match host x\nForceCommand /bin/menu";
+        assert!(policy(Some(unclear), None, true).forced_command().is_err());
+        // sshd says that nothing was forced, so the block did not apply.
+        assert_eq!(policy(Some(unclear), None, false).forced_command(), Ok(None));
+    }
+
+    #[test]
+    fn variables_are_accepted_as_the_files_say() {
+        let accepted = |system: Option<&str>, user: Option<&str>| {
+            let policy = policy(system, user, false);
+            ["LC_ALL", "FOO"].map(|name| policy.accepts_env(name))
+        };
+        assert_eq!(accepted(None, None), [true, false]);
+        assert_eq!(accepted(Some(""), None), [false, false]);
+        assert_eq!(accepted(Some("AcceptEnv LC_* FOO"), None), [true, true]);
+        assert_eq!(accepted(Some("AcceptEnv LC_*\nAcceptEnv FOO"), Some("")), [true, true]);
+        assert_eq!(accepted(Some("AcceptEnv LC_* FOO"), Some("AcceptEnv FOO")), [false, true]);
+        assert_eq!(accepted(Some("AcceptEnv FOO\nMatch all\nAcceptEnv LC_*"), None), [true, false]);
+        assert_eq!(accepted(Some("AcceptEnv FOO\nMatch host x\nAcceptEnv LC_*"), None), [false; 2]);
+    }
+
+    #[test]
+    fn subsystems_and_ttys() {
+        let policy = policy(
+            Some("Subsystem sftp /usr/lib/sftp-server -f \"A B\"\nPermitTTY no"),
+            Some("Subsystem sftp /tmp/mine\nSubsystem extra /tmp/extra"),
+            false,
+        );
+        assert_eq!(policy.subsystem("sftp"), Some("/usr/lib/sftp-server -f \"A B\""));
+        assert_eq!(policy.subsystem("extra"), Some("/tmp/extra"));
+        assert_eq!(policy.subsystem("none"), None);
+        assert!(policy.permits_tty().is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! `dial`: an outgoing TCP or unix connection (PROTOCOL §6.6).
+
+use std::io;
+
+use proto::open::{CODE_PROHIBITED, DialMessage, DialResponse, NO_ERROR, TcpAddr};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use transport::{RecvStream, SendStream};
+
+use crate::config::policy::Target;
+use crate::config::{Policy, Refusal};
+use crate::wire::{self, ReadError};
+
+/// Read at once, each way.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Forwards yield to sessions.
+const PRIORITY: i32 = -1;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("network {0:?} cannot be dialled")]
+    Network(String),
+    #[error("{0:?} is not HOST:PORT")]
+    Address(String),
+    #[error("cannot connect to {to}: {error}")]
+    Connect { to: String, error: io::Error },
+}
+
+/// Serves a `dial` stream behind its hello.
+pub(crate) async fn serve(
+    policy: &Policy,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), ReadError> {
+    let message: DialMessage = wire::read_message(&mut recv).await?;
+    send.set_priority(PRIORITY);
+    let response = |remote_addr| DialResponse { code: 0, msg: NO_ERROR.into(), remote_addr };
+    match dial(policy, &message).await {
+        Ok(Dialled::Tcp(stream)) => {
+            let address = stream.peer_addr().ok().map(|address| TcpAddr {
+                ip: address.ip().to_string(),
+                port: address.port(),
+                zone: String::new(),
+            });
+            wire::write_message(&mut send, &response(address)).await?;
+            let (read, write) = stream.into_split();
+            relay(send, recv, read, write).await;
+        }
+        Ok(Dialled::Unix(stream)) => {
+            wire::write_message(&mut send, &response(None)).await?;
+            let (read, write) = stream.into_split();
+            relay(send, recv, read, write).await;
+        }
+        Err(error) => {
+            let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
+            let refusal = DialResponse { code, msg: error.to_string(), remote_addr: None };
+            wire::write_message(&mut send, &refusal).await?;
+        }
+    }
+    Ok(())
+}
+
+enum Dialled {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn dial(policy: &Policy, message: &DialMessage) -> Result<Dialled, DialError> {
+    let failed = |error| DialError::Connect { to: message.addr.clone(), error };
+    let connect = async {
+        if message.net == "unix" {
+            policy.permits_dial(Target::Unix)?;
+            return Ok(Dialled::Unix(UnixStream::connect(&message.addr).await.map_err(failed)?));
+        }
+        let wants = match message.net.as_str() {
+            "tcp" => |_: &std::net::SocketAddr| true,
+            "tcp4" => std::net::SocketAddr::is_ipv4,
+            "tcp6" => std::net::SocketAddr::is_ipv6,
+            other => return Err(DialError::Network(other.chars().take(40).collect())),
+        };
+        let (host, port) = split(&message.addr)?;
+        policy.permits_dial(Target::Tcp(host, port))?;
+        let found = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in found.filter(wants) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    // Delay is for bulk, which fills its segments anyway.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Dialled::Tcp(stream));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(failed(last))
+    };
+    if message.timeout.is_zero() {
+        return connect.await;
+    }
+    let timed_out = |_| failed(io::Error::from(io::ErrorKind::TimedOut));
+    timeout(message.timeout, connect).await.map_err(timed_out)?
+}
+
+/// Splits `host:port` or `[v6]:port`.
+fn split(address: &str) -> Result<(&str, u16), DialError> {
+    let bad = || DialError::Address(address.chars().take(300).collect());
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    Ok((host, port.parse().map_err(|_| bad())?))
+}
+
+/// Carries bytes both ways; each direction ends on its own, as an end of data,
+/// and a failure of either end stops the other direction as well.
+async fn relay(
+    send: SendStream,
+    recv: RecvStream,
+    read: impl AsyncRead + Unpin,
+    write: impl AsyncWrite + Unpin,
+) {
+    let both = tokio::try_join!(copy(recv, write), copy(read, send));
+    if let Err(error) = both {
+        tracing::debug!(%error, "forwarded connection is cut off");
+    }
+}
+
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let n = from.read(&mut buffer).await?;
+        let Some(piece) = buffer.get(..n).filter(|piece| !piece.is_empty()) else { break };
+        to.write_all(piece).await?;
+    }
+    to.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        assert!(matches!(split("db:5432"), Ok(("db", 5432))));
+        assert!(matches!(split("[::1]:22"), Ok(("::1", 22))));
+        for bad in ["db", "db:", "db:70000", ""] {
+            assert!(matches!(split(bad), Err(DialError::Address(_))), "{bad}");
+        }
+    }
+}

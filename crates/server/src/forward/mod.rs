@@ -1,0 +1,3 @@
+//! Connections made for the client.
+
+pub(crate) mod dial;

@@ -1,0 +1,197 @@
+//! The bus: initialisation, heartbeats, what the client orders (PROTOCOL §7).
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::bus::{self, Debug, Resize, ToClient, ToServer};
+use proto::ext::Ext;
+use proto::open::{BusMessage, BusResponse, NO_ERROR, Outcome};
+use proto::{codec, version};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use transport::{RecvStream, SendStream};
+
+use super::{Bus, End, Inner};
+use crate::session::winsize;
+use crate::sys::process;
+use crate::wire::{self, ReadError};
+
+/// The bus goes before everything else.
+const PRIORITY: i32 = 10;
+
+/// Kept of an alive timeout, so that arithmetic on instants cannot overflow.
+const LONGEST_ALIVE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+impl Inner {
+    /// Serves the bus stream from its hello on.
+    pub(super) async fn serve_bus(
+        self: Arc<Self>,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), ReadError> {
+        let outbox =
+            self.outbox_end.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(outbox) = outbox else {
+            let refusal = Outcome::failure("there is a bus already");
+            return Ok(wire::write_message(&mut send, &refusal).await?);
+        };
+        send.set_priority(PRIORITY);
+        self.bus.send_replace(Bus::Claimed);
+        wire::write_message(&mut send, &Outcome::success()).await?;
+        let hello: BusMessage = wire::read_message(&mut recv).await?;
+        if let Err(error) = version::check(hello.proto_ver, &hello.client_ver) {
+            let msg = format!("client {error}, please upgrade");
+            let refusal = BusResponse { msg, ..BusResponse::default() };
+            return Ok(wire::write_message(&mut send, &refusal).await?);
+        }
+        let used = hello.ext_set().and(self.granted);
+        (self.on_bus_up)(hello.heartbeat_timeout);
+        let next_session_id = self.registry().next_id();
+        let response = BusResponse { code: 0, msg: NO_ERROR.into(), next_session_id };
+        wire::write_message(&mut send, &response).await?;
+        self.bus.send_replace(Bus::Up(used));
+        tracing::info!(?used, "bus is up");
+        let reader = async {
+            for warning in &self.warnings {
+                self.warn(warning).await;
+            }
+            self.read_bus(recv, hello.alive_timeout).await
+        };
+        let writer = self.write_bus(send, outbox);
+        tokio::select! {
+            (result, ()) = async { tokio::join!(reader, writer) } => result,
+            never = self.hand_on_diagnostics() => never,
+        }
+    }
+
+    /// Puts diagnostics on the bus as they come.
+    async fn hand_on_diagnostics<T>(&self) -> T {
+        let source = self.debug.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(mut source) = source {
+            while let Some(msg) = source.recv().await {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let time = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+                self.tell(ToClient::Debug(Debug { msg, time })).await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Writes messages as they come; an empty one ends the stream.
+    async fn write_bus(&self, mut send: SendStream, mut outbox: mpsc::Receiver<Vec<u8>>) {
+        let written: io::Result<()> = async {
+            while let Some(message) = outbox.recv().await.filter(|message| !message.is_empty()) {
+                send.write_all(&message).await?;
+            }
+            send.shutdown().await
+        }
+        .await;
+        match written {
+            Ok(()) => drop(send.finished().await),
+            Err(error) => tracing::debug!(%error, "the client reads the bus no more"),
+        }
+        self.bus.send_replace(Bus::Finished);
+    }
+
+    /// Obeys the client until the bus ends.
+    async fn read_bus(&self, mut recv: RecvStream, alive: Duration) -> Result<(), ReadError> {
+        let alive = Some(alive.min(LONGEST_ALIVE)).filter(|alive| !alive.is_zero());
+        let mut last_alive = Instant::now();
+        loop {
+            let order = read_order(&mut recv);
+            let order = match alive {
+                None => order.await,
+                Some(alive) => match timeout_at(last_alive + alive, order).await {
+                    Ok(order) => order,
+                    Err(_) => {
+                        self.finish(End::Silent);
+                        return Ok(());
+                    }
+                },
+            };
+            match order {
+                Ok(Order::Close) => {
+                    self.finish(End::Closed);
+                    return Ok(());
+                }
+                Ok(Order::Message(message)) => {
+                    if matches!(message, ToServer::Alive(_)) {
+                        last_alive = Instant::now();
+                    }
+                    self.obey(message).await;
+                }
+                Ok(Order::Unknown(name)) => tracing::warn!(name, "unknown bus command"),
+                // The bus cannot be read any further; without it nothing can be ended well.
+                Err(error) => {
+                    self.finish(End::Gone);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn obey(&self, message: ToServer) {
+        match message {
+            // Exactly one echo each (PROTOCOL §12.19).
+            ToServer::Alive(alive) => self.tell(ToClient::Alive(alive)).await,
+            ToServer::Exit(exit) => {
+                if let Some(session) = self.registry().get(exit.id) {
+                    tokio::spawn(async move { session.kill().await });
+                }
+            }
+            ToServer::Resize(resize) => self.resize(resize),
+            ToServer::Setting(setting) => {
+                if let Some(keep) = setting.keep_pending_input {
+                    self.registry().keeps_input = keep;
+                }
+                // Output is kept in any case: the program is blocked (DESIGN D7).
+            }
+            ToServer::Signal(signal) if self.used().has(Ext::Signal) => {
+                let session = self.registry().get(signal.id);
+                match (session, process::signal_by_name(&signal.signal)) {
+                    (Some(session), Some(signal)) => session.signal(signal),
+                    _ => tracing::debug!("signal for no session, or an unknown one"),
+                }
+            }
+            other => tracing::warn!(?other, "bus command without a meaning here"),
+        }
+    }
+
+    fn resize(&self, resize: Resize) {
+        if resize.cols == 0 || resize.rows == 0 {
+            tracing::warn!("a terminal of no size is refused");
+            return;
+        }
+        let Some(session) = self.registry().get(resize.id) else { return };
+        let size = winsize(resize.cols, resize.rows, resize.width_px, resize.height_px);
+        if resize.redraw {
+            // A repaint takes a pause, which the bus does not wait out.
+            tokio::spawn(async move { session.redraw(size, resize.marker.0).await });
+        } else {
+            session.resize(size);
+        }
+    }
+}
+
+/// What the client says on the bus.
+enum Order {
+    Close,
+    Message(ToServer),
+    Unknown(String),
+}
+
+async fn read_order(recv: &mut RecvStream) -> Result<Order, ReadError> {
+    let Some(name) = wire::read_command(recv).await? else {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    };
+    if name == bus::CLOSE {
+        return Ok(Order::Close);
+    }
+    let body = wire::read_raw_message(recv).await?;
+    match ToServer::decode(&name, &body).map_err(codec::FrameError::from)? {
+        Some(message) => Ok(Order::Message(message)),
+        None => Ok(Order::Unknown(name)),
+    }
+}

@@ -1,0 +1,213 @@
+//! Every stream but the bus: from its first byte to its work (PROTOCOL §6).
+
+use std::sync::Arc;
+
+use proto::bus::{Discard, Exit, ToClient};
+use proto::ext::Ext;
+use proto::json::Bytes;
+use proto::open::{CODE_PROHIBITED, IdMessage, Outcome, StartMessage, StreamCommand};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use transport::{RecvStream, SendStream};
+
+use super::registry::Stderr;
+use super::{Bus, Inner};
+use crate::forward::dial;
+use crate::session::{self, Ending, Running, StartError};
+use crate::wire::{self, ReadError};
+
+impl Inner {
+    /// Serves one stream to its end.
+    pub(super) async fn serve_stream(self: Arc<Self>, send: SendStream, recv: RecvStream) {
+        if let Err(error) = self.open(send, recv).await {
+            tracing::debug!(%error, "stream ended early");
+        }
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), ReadError> {
+        let patience = self.connect_timeout;
+        let Ok(name) = timeout(patience, wire::read_command(&mut recv)).await else {
+            send.reset();
+            return Ok(());
+        };
+        let Some(name) = name? else { return Ok(()) };
+        let Some(command) = StreamCommand::from_name(&name) else {
+            let refusal = Outcome::failure(format!("unknown command {name:?}"));
+            return Ok(wire::write_message(&mut send, &refusal).await?);
+        };
+        if command == StreamCommand::Bus {
+            return self.serve_bus(send, recv).await;
+        }
+        if let Err(refusal) = self.wait_for_bus().await {
+            return Ok(wire::write_message(&mut send, &refusal).await?);
+        }
+        match command {
+            StreamCommand::Session => {
+                wire::write_message(&mut send, &Outcome::success()).await?;
+                self.serve_session(send, recv).await
+            }
+            StreamCommand::Stderr => {
+                wire::write_message(&mut send, &Outcome::success()).await?;
+                self.serve_stderr(send, recv).await
+            }
+            StreamCommand::Dial => {
+                wire::write_message(&mut send, &Outcome::success()).await?;
+                dial::serve(&self.host.policy, send, recv).await
+            }
+            _ => {
+                let msg = format!("{name} is not supported by this server yet");
+                let refusal = Outcome { code: CODE_PROHIBITED, msg };
+                Ok(wire::write_message(&mut send, &refusal).await?)
+            }
+        }
+    }
+
+    /// Lets a stream wait for the bus where that was agreed on, and refuses it otherwise.
+    async fn wait_for_bus(&self) -> Result<(), Outcome> {
+        let is_up = |bus: &Bus| matches!(bus, Bus::Up(_));
+        if is_up(&self.bus.borrow()) {
+            return Ok(());
+        }
+        if !self.granted.has(Ext::Early) {
+            return Err(Outcome::failure("the bus is not up"));
+        }
+        let Ok(_permit) = self.parking.try_acquire() else {
+            return Err(Outcome::failure("too many streams wait for the bus"));
+        };
+        let mut bus = self.bus.subscribe();
+        match timeout(self.connect_timeout, bus.wait_for(is_up)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Outcome::failure("the bus did not come up")),
+        }
+    }
+
+    /// Keeps a stderr stream until its session starts.
+    async fn serve_stderr(
+        &self,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), ReadError> {
+        let message: IdMessage = wire::read_message(&mut recv).await?;
+        // Judged before the answer, kept after it: the session may take it at once.
+        let verdict = self.registry().can_keep_stderr(message.id);
+        if let Err(reason) = verdict {
+            return Ok(wire::write_message(&mut send, &Outcome::failure(reason)).await?);
+        }
+        wire::write_message(&mut send, &Outcome::success()).await?;
+        self.registry().keep_stderr(message.id, Stderr { send, _recv: recv });
+        self.registry_changed();
+        Ok(())
+    }
+
+    /// Starts a session and sees it through.
+    async fn serve_session(
+        &self,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), ReadError> {
+        let start: StartMessage = wire::read_message(&mut recv).await?;
+        let id = start.id;
+        let reserved = self.registry().reserve(id);
+        if let Err(reason) = reserved {
+            return Ok(wire::write_message(&mut send, &Outcome::failure(reason)).await?);
+        }
+        let _slot = Reservation { link: self, id };
+        let stderr = self.stderr_of(&start).await;
+        let (running, stderr) = match self.start(&start, stderr) {
+            Ok(started) => started,
+            Err(refusal) => return Ok(wire::write_message(&mut send, &refusal).await?),
+        };
+        wire::write_message(&mut send, &Outcome::success()).await?;
+        if start.agent.is_some() || start.x11.is_some() {
+            self.warn("agent and X11 forwarding are not supported by this server yet").await;
+        }
+        let ending = self.run(running, send, recv, stderr).await;
+        self.tell(ToClient::Exit(self.exit_message(id, ending))).await;
+        Ok(())
+    }
+
+    /// Takes the stderr stream of a session; one that was announced is waited for.
+    async fn stderr_of(&self, start: &StartMessage) -> Option<Stderr> {
+        let wait = async {
+            let mut changes = self.registered.subscribe();
+            loop {
+                let stderr = self.registry().take_stderr(start.id);
+                if stderr.is_some() || !start.stderr || changes.changed().await.is_err() {
+                    return stderr;
+                }
+            }
+        };
+        // One that never comes is like none: the output is dropped.
+        timeout(self.connect_timeout, wait).await.ok().flatten()
+    }
+
+    fn start(
+        &self,
+        start: &StartMessage,
+        stderr: Option<Stderr>,
+    ) -> Result<(Running, Option<Stderr>), Outcome> {
+        if start.attach {
+            return Err(Outcome::failure("this server keeps no sessions to attach to"));
+        }
+        // The registry stays locked, so that no marker is made between the
+        // look at the last one and the session's entry.
+        let mut registry = self.registry();
+        let last_marker = registry.last_marker();
+        let running = session::start(start, &self.host, stderr.is_some(), last_marker);
+        let running = running.map_err(|error| refusal(&error))?;
+        registry.fill(running.session.clone());
+        Ok((running, stderr))
+    }
+
+    /// Runs a session to its end, reporting what stale input it dropped.
+    async fn run(
+        &self,
+        running: Running,
+        send: SendStream,
+        recv: RecvStream,
+        stderr: Option<Stderr>,
+    ) -> Ending {
+        let (dropped, mut reports) = mpsc::channel::<Vec<u8>>(1);
+        let (errors, _recv) = stderr.map(|stderr| (stderr.send, stderr._recv)).unzip();
+        let run = running.run(send, recv, errors, dropped);
+        let report = async {
+            while let Some(input) = reports.recv().await {
+                let discard = Discard { input: Bytes(input), ..Discard::default() };
+                self.tell(ToClient::Discard(discard)).await;
+            }
+        };
+        tokio::join!(run, report).0
+    }
+
+    fn exit_message(&self, id: u64, ending: Ending) -> Exit {
+        match ending {
+            Ending::Exited(code) => Exit { id, exit_code: code.into(), ..Exit::default() },
+            Ending::Signaled(name) => {
+                let signal = if self.used().has(Ext::Signal) { name } else { String::new() };
+                Exit { id, exit_code: -1, signal }
+            }
+        }
+    }
+}
+
+/// The place of a session among the others, as long as it lasts.
+struct Reservation<'a> {
+    link: &'a Inner,
+    id: u64,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.link.registry().remove(self.id);
+        self.link.registry_changed();
+    }
+}
+
+fn refusal(error: &StartError) -> Outcome {
+    let code = if error.is_prohibited() { CODE_PROHIBITED } else { 0 };
+    Outcome { code, msg: error.to_string() }
+}

@@ -1,0 +1,121 @@
+//! Leaving the login: the process that serves is not the one sshd started.
+//!
+//! ```text
+//! sshd ── shell ── tsshd (first)  ──stdout──▶ the login, until the server closes it
+//!                    └─ tsshd (background): own session, no terminal, serves
+//! ```
+//!
+//! The first process starts itself again with [`MARK`] in the environment and
+//! relays what the server prints; once the server closes its standard output,
+//! the first process ends and sshd lets go of the login (PROTOCOL §1.3).
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
+use std::process::{Command, Stdio};
+
+use rustix::io::FdFlags;
+use zeroize::Zeroizing;
+
+use super::{process, scope};
+
+/// Environment variable that tells the background process what it is.
+pub(crate) const MARK: &str = "TRZSZ-SSHD-BACKGROUND";
+
+/// Why the server could not be put into the background.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    /// It could not be started.
+    #[error("cannot start the server in the background: {0}")]
+    Start(#[source] io::Error),
+    /// Its output could not be handed on.
+    #[error("cannot hand on the server's output: {0}")]
+    Relay(#[source] io::Error),
+}
+
+/// Returns whether this is the background process.
+pub(crate) fn is_background() -> bool {
+    std::env::var_os(MARK).is_some_and(|value| value == "TRUE")
+}
+
+/// Starts this program again in the background and relays what it prints
+/// until it closes its standard output.
+///
+/// # Errors
+/// [`DaemonError`]. How the background process fares later is no error here.
+pub(crate) fn start(arguments: &[OsString]) -> Result<(), DaemonError> {
+    keep_only_standard_files();
+    let program = std::env::current_exe().map_err(DaemonError::Start)?;
+    if let Some(mut wrapper) = scope::wrapper() {
+        wrapper.arg(&program).args(arguments);
+        // Without a user manager to talk to the wrapper fails and prints nothing.
+        if matches!(run(wrapper), Ok(bytes) if bytes > 0) {
+            return Ok(());
+        }
+    }
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run(command).map(|_| ())
+}
+
+/// Runs `command` in the background and returns how many bytes it printed.
+fn run(mut command: Command) -> Result<usize, DaemonError> {
+    command.env(MARK, "TRUE").stdin(Stdio::null()).stdout(Stdio::piped());
+    process::lead_session(&mut command);
+    let mut child = command.spawn().map_err(DaemonError::Start)?;
+    let mut output = child.stdout.take().expect("asked for above");
+    let mut relayed = 0;
+    let mut buffer = Zeroizing::new([0; 16 * 1024]);
+    let mut stdout = io::stdout().lock();
+    loop {
+        let n = match output.read(&mut *buffer) {
+            Ok(0) => return Ok(relayed),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(DaemonError::Relay(error)),
+        };
+        relayed += n;
+        let bytes = buffer.get(..n).unwrap_or_default();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(DaemonError::Relay)?;
+    }
+}
+
+/// Writes `line` to standard output and closes it, which ends the login's
+/// wait; closes standard error as well, so that nothing holds the login.
+///
+/// # Errors
+/// The system's; the login is gone then.
+pub(crate) fn print_and_detach(line: &[u8]) -> io::Result<()> {
+    // Not through `std::io::stdout`, whose buffer would keep a copy of the keys.
+    let stdout = rustix::stdio::stdout();
+    let mut rest = line;
+    while !rest.is_empty() {
+        match rustix::io::write(stdout, rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null.as_fd())?;
+    rustix::stdio::dup2_stderr(null.as_fd())?;
+    Ok(())
+}
+
+/// Makes sure that no file but the three standard ones is inherited by the
+/// background process: the login would wait for it to be closed.
+fn keep_only_standard_files() {
+    let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
+    let open: Vec<RawFd> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd > 2)
+        .collect();
+    for fd in open {
+        // SAFETY: the number was open a moment ago and nobody else runs in
+        // this process; at worst the call fails with EBADF.
+        let file = unsafe { BorrowedFd::borrow_raw(fd) };
+        // The listing's own file is closed by now, and that is no error.
+        let _ = rustix::io::fcntl_setfd(file, FdFlags::CLOEXEC);
+    }
+}
