@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::process::geteuid;
+
 /// The client of a test and the way its session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -64,21 +66,35 @@ pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 /// skips itself in CI would be green for ever.
 #[must_use]
 pub fn skip() -> bool {
-    static MISSING: OnceLock<bool> = OnceLock::new();
-    *MISSING.get_or_init(|| {
-        if Path::new(SSHD).exists() {
-            return false;
-        }
-        let must_run = std::env::var_os("CI").is_some() && rustix::process::geteuid().is_root();
-        assert!(!must_run, "{SSHD} is missing; install openssh-server (CI must not skip this)");
-        say_skipped();
-        true
-    })
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    let reason = REASON.get_or_init(|| {
+        let reason = why_not()?;
+        let must_run = std::env::var_os("CI").is_some() && geteuid().is_root();
+        assert!(!must_run, "{reason} (CI must not skip this)");
+        Some(reason)
+    });
+    if let Some(reason) = reason {
+        say_skipped(reason);
+    }
+    reason.is_some()
+}
+
+fn why_not() -> Option<String> {
+    if !Path::new(SSHD).exists() {
+        return Some(format!("{SSHD} is missing; install openssh-server"));
+    }
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mut devpts = mounts.lines().filter(|line| line.contains(" devpts "));
+    if !geteuid().is_root() && !devpts.any(|line| line.contains("gid=")) {
+        // sshd insists that a terminal belong to group tty, and only root could change it.
+        return Some("devpts is mounted without gid=, so sshd needs root for terminals".into());
+    }
+    None
 }
 
 #[expect(clippy::print_stderr, reason = "the reason for a skip belongs in the test's output")]
-fn say_skipped() {
-    eprintln!("skipped: {SSHD} is missing (install openssh-server to run the end-to-end tests)");
+pub(crate) fn say_skipped(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 /// Finds a built program: the variable if set, else beside this test program.

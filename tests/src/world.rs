@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::mode::{SSHD, tsshd};
+use crate::mode::{SSHD, say_skipped, tsshd};
 use crate::pty::PtyBuilder;
 use crate::relay::{Relay, RelayKind};
 use crate::run::Run;
@@ -435,11 +435,6 @@ impl World {
         eprintln!("mode: {:?}; processes: {:#?}", self.mode, self.processes());
         eprintln!("sshd said:\n{}", transcript::tail(self.sshd_log().as_bytes()));
     }
-}
-
-#[expect(clippy::print_stderr, reason = "the reason for a skip belongs in the test's output")]
-fn say_skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 const SERVER_MARK: &str = "E2E_SERVER";
