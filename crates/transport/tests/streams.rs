@@ -146,16 +146,19 @@ async fn the_largest_datagram_is_packet_size_less_37_and_passes_both_ways() {
 
 #[tokio::test(start_paused = true)]
 async fn losing_every_second_packet_of_a_full_window_does_not_end_the_connection() {
-    let pair = Pair::connected().await;
+    // 1 Gbit/s at 50 ms holds twice the stream's receive window: the client
+    // gets as far ahead as that window allows.
+    const TOTAL: usize = 96 << 20;
+    let net = Net::new();
+    net.set_rate(125_000_000);
+    let pair = Pair::over(net).await;
     let ((mut send, _recv), (_server_send, mut server_recv)) = stream(&pair).await;
-    // The client's window grows until it fills the stream's receive window.
-    const TOTAL: usize = 24 << 20;
     let sending = tokio::spawn(async move {
         send.write_all(&vec![5; TOTAL]).await.unwrap();
         send.shutdown().await.unwrap();
         send
     });
-    let mut got = vec![0; 8 << 20];
+    let mut got = vec![0; 48 << 20];
     server_recv.read_exact(&mut got).await.unwrap();
 
     let mut count = 0_u64;

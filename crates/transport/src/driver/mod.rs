@@ -117,6 +117,16 @@ impl Connection {
         }
     }
 
+    /// Changes the keys for what is sent from now on, and asks the peer to do the same.
+    ///
+    /// Either side may do so at any time; the transport does it by itself
+    /// long before a key wears out.
+    pub fn update_keys(&self) {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.update_keys(),
+        }
+    }
+
     /// Returns the smoothed round-trip time, as the transport measures it.
     #[must_use]
     pub fn rtt(&self) -> Duration {

@@ -29,10 +29,10 @@ pub const PATH: PathId = PathId(1);
 pub const CLIENT: usize = 0;
 pub const SERVER: usize = 1;
 
-/// 100 Mbit/s.
-const BYTES_PER_SECOND: u64 = 12_500_000;
-/// The bottleneck's queue, as time to drain it: 400 packets of 1400 bytes.
-const QUEUE: Duration = Duration::from_millis(45);
+/// Rate of the link, each way, unless the test says otherwise: 20 Mbit/s.
+const BYTES_PER_SECOND: u64 = 2_500_000;
+/// The bottleneck's queue, as time to drain it.
+const QUEUE: Duration = Duration::from_millis(50);
 
 type Filter = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
@@ -42,6 +42,7 @@ pub struct Net(Arc<Mutex<State>>);
 
 struct State {
     ends: [End; 2],
+    bytes_per_second: u64,
 }
 
 struct End {
@@ -95,11 +96,19 @@ impl Net {
             coalesce: 1,
             polls: 0,
         };
-        Self(Arc::new(Mutex::new(State { ends: [end(), end()] })))
+        Self(Arc::new(Mutex::new(State {
+            ends: [end(), end()],
+            bytes_per_second: BYTES_PER_SECOND,
+        })))
     }
 
     pub fn socket(&self, end: usize) -> Arc<dyn PacketSocket> {
         Arc::new(Socket { net: self.clone(), end })
+    }
+
+    /// Sets the rate of the link, each way.
+    pub fn set_rate(&self, bytes_per_second: u64) {
+        self.lock().bytes_per_second = bytes_per_second;
     }
 
     /// Cuts the link in both directions, or mends it; nobody is told.
@@ -209,6 +218,7 @@ impl PacketSocket for Socket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let now = Instant::now();
         let mut state = self.net.lock();
+        let rate = state.bytes_per_second;
         let end = &mut state.ends[self.end];
         if end.offline {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -227,10 +237,10 @@ impl PacketSocket for Socket {
             if start - now > QUEUE {
                 continue;
             }
-            let bits = Duration::from_nanos(packet.len() as u64 * 1_000_000_000 / BYTES_PER_SECOND);
-            end.free_at = start + bits;
+            let on_wire = Duration::from_nanos(packet.len() as u64 * 1_000_000_000 / rate);
+            end.free_at = start + on_wire;
             let (path, unproven) = end.outgoing;
-            let at = start + bits + DELAY;
+            let at = start + on_wire + DELAY;
             arriving.push(Packet { at, path, unproven, bytes: packet.to_vec() });
         }
         let peer = &mut state.ends[1 - self.end];

@@ -210,6 +210,10 @@ impl QuicConnection {
         self.link.failure(&self.inner.closed().await)
     }
 
+    pub(super) fn update_keys(&self) {
+        self.inner.force_key_update();
+    }
+
     pub(super) fn rtt(&self) -> Duration {
         self.inner.rtt()
     }

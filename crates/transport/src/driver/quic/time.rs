@@ -192,7 +192,8 @@ impl TransportTime {
         self.note_silence(real, now, is_active);
         match self.pace {
             Pace::Offline { .. } => Wait::Stopped,
-            Pace::Silent { next_probe, .. } if is_active => Wait::Until(next_probe),
+            // While blocked, the packet socket is what wakes quinn.
+            Pace::Silent { next_probe, .. } if is_active && !blocked => Wait::Until(next_probe),
             Pace::Silent { .. } => Wait::Stopped,
             Pace::Running => Wait::Until(deadline + self.taken_out),
         }
