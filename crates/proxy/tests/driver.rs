@@ -4,14 +4,18 @@
 use std::future::poll_fn;
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::{ClientId, ServerId};
+use proto::path_auth::{PathAck, PathAuth};
+use proto::{ClientId, PathSerial, ServerId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tssh_proxy::client::RenewReason;
 use tssh_proxy::driver::{
-    ClientConfig, ClientProxy, Events, ServerConfig, ServerEvent, ServerProxy,
+    ClientConfig, ClientProxy, Events, LinkState, ServerConfig, ServerEvent, ServerProxy,
 };
+use tssh_proxy::seal::Sealer;
 use tssh_proxy::{Carrier, PacketSocket, PathId, ProxyKey, RecvMeta, Transmit};
 
 /// Longer than anything here takes; only a hang runs into it.
@@ -100,7 +104,8 @@ async fn round_trip(socket: &Arc<dyn PacketSocket>, packet: &[u8]) {
         let mut pace = tokio::time::interval(Duration::from_millis(20));
         loop {
             tokio::select! {
-                _ = pace.tick() => send(socket, packet, None).await,
+                // Refused while there is no path; the next tick tries again.
+                _ = pace.tick() => drop(socket.try_send(&Transmit { contents: packet, segment_size: None })),
                 batch = receive(socket) => for (got, path, _) in batch {
                     socket.packet_accepted(path);
                     if got == packet {
@@ -156,4 +161,243 @@ async fn udp_packets_go_both_ways_and_a_roam_goes_unnoticed() {
 #[tokio::test]
 async fn tcp_packets_go_both_ways_and_a_roam_goes_unnoticed() {
     packets_go_both_ways_and_a_roam_goes_unnoticed(Carrier::Tcp).await;
+}
+
+/// Starts a client and a server that echoes, and waits for the first round trip.
+async fn connected_to(server: &ServerProxy, to: SocketAddr, carrier: Carrier) -> ClientProxy {
+    drop(echo(server.socket()));
+    let client = ClientProxy::start(client_config(to, carrier)).unwrap();
+    round_trip(&client.socket(), b"the first packet that goes round").await;
+    client
+}
+
+fn sealed(plaintext: [u8; 16]) -> [u8; 44] {
+    Sealer::new(&key()).seal([1; 12], plaintext)
+}
+
+fn auth(serial: u64) -> [u8; 44] {
+    sealed(PathAuth { client: ClientId(1), serial: PathSerial(serial) }.encode())
+}
+
+#[tokio::test]
+async fn server_answers_from_the_socket_and_the_address_that_were_asked() {
+    let wildcard = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = wildcard.local_addr().unwrap().port();
+    let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (server, _events) = ServerProxy::bind_udp(vec![other, wildcard], server_config()).unwrap();
+    // The client's socket is connected: it hears this address only.
+    let client = connected_to(&server, ([127, 0, 0, 9], port).into(), Carrier::Udp).await;
+    assert_eq!(client.status().state, LinkState::Up);
+}
+
+#[tokio::test]
+async fn one_transmit_of_many_segments_arrives_as_many_packets() {
+    for carrier in [Carrier::Udp, Carrier::Tcp] {
+        let (server, _events, addr) = serve(carrier);
+        let client = ClientProxy::start(client_config(addr, carrier)).unwrap();
+        let (socket, served) = (client.socket(), server.socket());
+        let contents: Vec<u8> = (0..12_100_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let expected: Vec<_> = contents.chunks(1200).map(<[u8]>::to_vec).collect();
+        let transfer = async {
+            send(&socket, &contents, Some(1200)).await;
+            let mut got = Vec::new();
+            while got.len() < expected.len() {
+                for (packet, path, _) in receive(&served).await {
+                    served.packet_accepted(path);
+                    got.push(packet);
+                }
+            }
+            got
+        };
+        let got = tokio::time::timeout(PATIENCE, transfer).await.expect("all arrive");
+        assert_eq!(got, expected, "{carrier:?}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_not_answered() {
+    let (server, _events, addr) = serve(Carrier::Udp);
+    drop(echo(server.socket()));
+    let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    stranger.connect(addr).await.unwrap();
+    for len in 0..200 {
+        stranger.send(&vec![0x5a; len]).await.unwrap();
+    }
+    stranger.send(&auth(0)).await.unwrap();
+    stranger.send(&auth(1)).await.unwrap();
+    let mut buf = [0; 2000];
+    let len = tokio::time::timeout(PATIENCE, stranger.recv(&mut buf)).await.unwrap().unwrap();
+    let ack = Sealer::new(&key()).open(&buf[..len]).expect("the first answer is an ack");
+    let expected = PathAck { server: ServerId(2), serial: PathSerial(1) };
+    assert_eq!(PathAck::decode(&ack), Some(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tcp_listener_holds_four_strangers_for_three_seconds() {
+    let (server, _events, addr) = serve(Carrier::Tcp);
+    drop(echo(server.socket()));
+    let begin = tokio::time::Instant::now();
+    let mut ends = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        // The server has it when it has read, or refused, what we say.
+        streams.push(stream);
+    }
+    for mut stream in streams {
+        let mut buf = [0; 1];
+        // Closed without a word, one way or the other.
+        assert!(!matches!(stream.read(&mut buf).await, Ok(n) if n > 0));
+        ends.push(begin.elapsed());
+    }
+    ends.sort();
+    let at_once = ends.iter().filter(|at| at.as_secs() < 3).count();
+    assert!(ends[5].as_secs() < 4, "{ends:?}");
+    assert_eq!(at_once, 0, "the first four are read first: {ends:?}");
+}
+
+#[tokio::test]
+async fn tcp_connection_that_says_anything_but_a_fresh_auth_is_closed() {
+    let (server, _events, addr) = serve(Carrier::Tcp);
+    drop(echo(server.socket()));
+    let old = auth(0);
+    let stranger = [&[0, 44][..], &old].concat();
+    for opening in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 3, 1, 2, 3], &stranger] {
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        stream.write_all(opening).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        read.expect("closed").ok();
+        assert!(answer.is_empty(), "and never answered");
+    }
+    // Meanwhile the honest client gets through.
+    connected_to(&server, addr, Carrier::Tcp).await;
+}
+
+#[tokio::test]
+async fn tcp_sender_waits_for_a_receiver_that_does_not_read_and_loses_nothing() {
+    let (server, _events, addr) = serve(Carrier::Tcp);
+    let client = ClientProxy::start(client_config(addr, Carrier::Tcp)).unwrap();
+    let (socket, served) = (client.socket(), server.socket());
+    send(&socket, &0_u32.to_be_bytes().repeat(300), None).await;
+    // The server must have accepted the connection before it stops reading.
+    let (_, path, unproven) = receive(&served).await.remove(0);
+    assert!(unproven);
+    served.packet_accepted(path);
+    let mut sent = 1_u32;
+    loop {
+        let contents = sent.to_be_bytes().repeat(300);
+        match socket.try_send(&Transmit { contents: &contents, segment_size: None }) {
+            Ok(()) => sent += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    let mut next = 1;
+    let mut writable = pin!(poll_fn(|cx| socket.poll_writable(cx)));
+    let mut room = false;
+    let transfer = async {
+        while next < sent || !room {
+            tokio::select! {
+                ready = &mut writable, if !room => {
+                    ready.unwrap();
+                    room = true;
+                }
+                batch = receive(&served) => for (packet, ..) in batch {
+                    assert_eq!(packet, next.to_be_bytes().repeat(300));
+                    next += 1;
+                },
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, transfer).await.expect("all arrives and there is room again");
+}
+
+#[tokio::test]
+async fn closed_port_fails_the_first_connect_with_the_reason() {
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = client_config(nobody, Carrier::Udp);
+    config.connect_timeout = Duration::from_millis(300);
+    let client = ClientProxy::start(config).unwrap();
+    let socket = client.socket();
+    let receive = poll_fn(|cx| socket.poll_recv(cx, &mut [], &mut []));
+    let ended = tokio::time::timeout(PATIENCE, receive).await.expect("it gives up");
+    assert!(ended.is_err());
+    let status = client.status();
+    assert_eq!(status.state, LinkState::Failed { heard: false });
+    assert!(status.reason.is_some_and(|reason| reason.contains("refused")));
+}
+
+/// Passes packets between one client and the server, as a NAT does, and can
+/// forget its mapping.
+struct Nat {
+    inside: tokio::net::UdpSocket,
+    server: SocketAddr,
+}
+
+impl Nat {
+    async fn run(self, rebind: Arc<tokio::sync::Notify>) {
+        // One outside port per inside address.
+        let mut outside: Vec<(SocketAddr, Arc<tokio::net::UdpSocket>)> = Vec::new();
+        let inside = Arc::new(self.inside);
+        let mut buf = vec![0; 65536];
+        loop {
+            let (len, from) = tokio::select! {
+                got = inside.recv_from(&mut buf) => got.unwrap(),
+                () = rebind.notified() => {
+                    outside.clear();
+                    continue;
+                }
+            };
+            let known = outside.iter().find(|(addr, _)| *addr == from).map(|(_, s)| s.clone());
+            let socket = match known {
+                Some(socket) => socket,
+                None => {
+                    let socket =
+                        Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                    socket.connect(self.server).await.unwrap();
+                    outside.push((from, socket.clone()));
+                    let (back, down) = (socket.clone(), inside.clone());
+                    tokio::spawn(async move {
+                        let mut buf = vec![0; 65536];
+                        while let Ok(len) = back.recv(&mut buf).await {
+                            down.send_to(&buf[..len], from).await.unwrap();
+                        }
+                    });
+                    socket
+                }
+            };
+            // Errors are ICMP from the other side: a NAT drops them.
+            socket.send(&buf[..len]).await.ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn source_port_that_changes_in_mid_session_is_noticed_and_renewed() {
+    let (server, mut events, addr) = serve(Carrier::Udp);
+    drop(echo(server.socket()));
+    let inside = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let nat_addr = inside.local_addr().unwrap();
+    let rebind = Arc::new(tokio::sync::Notify::new());
+    tokio::spawn(Nat { inside, server: addr }.run(rebind.clone()));
+
+    let mut config = client_config(nat_addr, Carrier::Udp);
+    config.heartbeat_timeout = Duration::from_millis(300);
+    let client = ClientProxy::start(config).unwrap();
+    let socket = client.socket();
+    round_trip(&socket, b"before the mapping is forgotten").await;
+    client.heartbeat_confirmed(std::time::Instant::now());
+    server.set_bus_up(Duration::from_secs(60));
+    let before = server.remote_addr();
+
+    rebind.notify_one();
+    round_trip(&socket, b"packets of the unknown port are dropped until it is renewed").await;
+    assert_ne!(server.remote_addr(), before);
+    let first = matches!(events.next().await, Some(ServerEvent::NewPath { first: true, .. }));
+    assert!(first);
+    let moved = matches!(events.next().await, Some(ServerEvent::NewPath { first: false, .. }));
+    assert!(moved, "so that the bus' owner can arm the marker");
 }

@@ -303,24 +303,29 @@ impl<H: Half> Hub<H> {
         self.settle(&mut shared, now);
     }
 
-    fn accept(&self, shared: &mut Shared<H>, now: Instant, cx: &mut Context<'_>) {
-        for index in 0..shared.listeners.len() {
-            while let Poll::Ready(accepted) = shared.listeners[index].poll_accept(cx) {
-                let Ok((stream, remote)) = accepted else { continue };
-                let unauthenticated =
-                    |port: &&Port| matches!(port, Port::Tcp { expires: Some(_), .. });
-                if shared.ports.values().filter(unauthenticated).count() >= TCP_UNAUTHENTICATED_MAX
-                {
-                    continue;
+    fn accept(&self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
+        let now = shared.now();
+        let mut accepted = Vec::new();
+        for listener in &shared.listeners {
+            while let Poll::Ready(next) = listener.poll_accept(cx) {
+                match next {
+                    Ok(connection) => accepted.push(connection),
+                    // Out of descriptors, most likely: the next packet or
+                    // timer comes by here again.
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot accept");
+                        break;
+                    }
                 }
-                let Ok(port) = TcpPort::new(stream) else { continue };
-                let socket = shared.new_socket();
-                let local = port.local_addr().ok().map(|addr| addr.ip());
-                let route = Route::tcp(socket, remote, local);
-                let expires = Some(now + TCP_AUTH_TIMEOUT);
-                shared.add(socket, Port::Tcp { port, route, expires });
             }
         }
+        if accepted.is_empty() {
+            return;
+        }
+        for (stream, remote) in accepted {
+            shared.admit(now, stream, remote);
+        }
+        self.settle(shared, now);
     }
 
     /// Reads one socket into `bufs`. Ready with the number of buffers that can
@@ -436,8 +441,7 @@ impl<H: Half> PacketSocket for Hub<H> {
             if n > 0 {
                 return Poll::Ready(Ok(n));
             }
-            let now = shared.now();
-            self.accept(&mut shared, now, cx);
+            self.accept(&mut shared, cx);
             let mut progress = false;
             for _ in 0..shared.ports.len() {
                 let Some(socket) = shared.take_turn() else { break };
@@ -522,6 +526,16 @@ fn sort<H: Half>(
     0
 }
 
+impl Port {
+    /// When the peer must have authenticated.
+    const fn expires(&self) -> Option<Instant> {
+        match self {
+            Self::Tcp { expires, .. } => *expires,
+            Self::Udp { .. } => None,
+        }
+    }
+}
+
 impl Waiting {
     fn new(path: PathId, unproven: bool, packet: &[u8]) -> Self {
         Self { path, unproven, packet: packet.to_vec() }
@@ -551,6 +565,19 @@ impl<H: Half> Shared<H> {
             self.ports.insert(id, port);
             self.reader.wake();
         }
+    }
+
+    /// Takes in a connection that has to authenticate soon, if there is room.
+    fn admit(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) {
+        let strangers = self.ports.values().filter(|port| port.expires().is_some()).count();
+        if strangers >= TCP_UNAUTHENTICATED_MAX {
+            return;
+        }
+        let Ok(port) = TcpPort::new(stream) else { return };
+        let socket = self.new_socket();
+        let local = port.local_addr().ok().map(|addr| addr.ip());
+        let route = Route::tcp(socket, remote, local);
+        self.add(socket, Port::Tcp { port, route, expires: Some(now + TCP_AUTH_TIMEOUT) });
     }
 
     fn remove(&mut self, id: SocketId) {
@@ -677,10 +704,7 @@ impl<H: Half> Shared<H> {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let expiry = self.ports.values().filter_map(|port| match port {
-            Port::Tcp { expires, .. } => *expires,
-            Port::Udp { .. } => None,
-        });
+        let expiry = self.ports.values().filter_map(Port::expires);
         expiry.chain(self.half.poll_timeout()).min()
     }
 

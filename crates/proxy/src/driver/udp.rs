@@ -135,8 +135,19 @@ impl UdpPort {
         Ok(())
     }
 
-    #[cfg(target_os = "linux")]
     fn send_one(&self, route: &Route, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
+        // Not through tokio's `try_io`: it refuses until the event loop has
+        // seen the socket, and the first auth packet would be lost.
+        let sent = self.send_now(route, contents, segment);
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            // Has tokio wait for the next event instead of believing the last.
+            return self.io.try_io(Interest::WRITABLE, || sent);
+        }
+        sent
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send_now(&self, route: &Route, contents: &[u8], segment: Option<usize>) -> io::Result<()> {
         use nix::libc;
         use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
         use std::os::fd::AsRawFd;
@@ -166,18 +177,17 @@ impl UdpPort {
         .into_iter()
         .flatten()
         .collect();
-        self.io.try_io(Interest::WRITABLE, || {
-            let iov = [io::IoSlice::new(contents)];
-            sendmsg(self.io.as_raw_fd(), &iov, &control, MsgFlags::empty(), to.as_ref())?;
-            Ok(())
-        })
+        let iov = [io::IoSlice::new(contents)];
+        sendmsg(self.io.as_raw_fd(), &iov, &control, MsgFlags::empty(), to.as_ref())?;
+        Ok(())
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn send_one(&self, route: &Route, contents: &[u8], _segment: Option<usize>) -> io::Result<()> {
+    fn send_now(&self, route: &Route, contents: &[u8], _segment: Option<usize>) -> io::Result<()> {
+        let socket = SockRef::from(&self.io);
         match self.connected {
-            Some(_) => self.io.try_send(contents)?,
-            None => self.io.try_send_to(contents, route.remote)?,
+            Some(_) => socket.send(contents)?,
+            None => socket.send_to(contents, &route.remote.into())?,
         };
         Ok(())
     }
@@ -185,6 +195,9 @@ impl UdpPort {
 
 /// Whether a send error is this one packet's, not the path's: it is a lost packet.
 pub(super) fn is_loss(error: &io::Error) -> bool {
+    if error.kind() == io::ErrorKind::Interrupted {
+        return true;
+    }
     #[cfg(target_os = "linux")]
     {
         use nix::libc;
@@ -252,5 +265,28 @@ fn tune(socket: &std::net::UdpSocket) {
             }
         }
         Err(error) => note("DSCP", Err(error)),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::{
+        Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, ipv6_mtu_discover,
+    };
+
+    #[tokio::test]
+    async fn socket_is_marked_and_lets_the_kernel_fragment() {
+        let port = UdpPort::connect(([127, 0, 0, 1], 9).into()).unwrap();
+        assert_eq!(SockRef::from(&port.io).tos_v4().unwrap(), 0xb8);
+        assert_eq!(ip_mtu_discover(&port.io).unwrap(), Ipv4PathMtuDiscovery::DONT);
+
+        // Where there is no IPv6 there is nothing to show.
+        let Ok(socket) = std::net::UdpSocket::bind("[::1]:0") else { return };
+        let port = UdpPort::bound(socket).unwrap();
+        assert_eq!(SockRef::from(&port.io).tclass_v6().unwrap(), 0x2e);
+        assert_eq!(ipv6_mtu_discover(&port.io).unwrap(), Ipv6PathMtuDiscovery::DONT);
+        let no_fragments = nix::sys::socket::sockopt::Ipv6DontFrag;
+        assert!(!nix::sys::socket::getsockopt(&port.io, no_fragments).unwrap());
     }
 }
