@@ -5,7 +5,7 @@
 mod support;
 
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use support::{Script, Sshd, chmod, keygen};
@@ -631,4 +631,42 @@ async fn a_server_that_wants_two_proofs_gets_both() {
     let one = sshd.settings(&options[..2]);
     let error = refusal(within(connect(&one, &ui)).await).to_string();
     assert_eq!(error, "root@127.0.0.1: Permission denied (publickey).");
+}
+
+/// docs/decisions/0010-login-round-trips.md: a round trip less, and two unwritten properties of
+/// russh that an update may change.
+#[tokio::test]
+async fn the_first_sessions_requests_travel_with_its_channel() {
+    let Some(sshd) = ready() else { return };
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || Log(Arc::clone(&writer)))
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let login = log_in(&sshd).await;
+    let mut request = exec("tty -s; echo $? $TSSH_TEST");
+    request.env.push(("TSSH_TEST".into(), "sent".into()));
+    request.pty =
+        Some(PtyRequest { term: "vt100".into(), size: TerminalSize::default(), modes: vec![] });
+    let (output, _, end) = run(&login, request).await;
+    assert_eq!((output.as_str(), end), ("0 sent\r\n", SessionEnd::Exited(0)));
+
+    let text = String::from_utf8_lossy(&log.lock().expect("no panic")).into_owned();
+    assert!(text.contains("sent with the channel's opening"), "{text}");
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -85,7 +85,8 @@ pub struct RemoteSession {
     pub input: Box<dyn AsyncWrite + Send + Unpin>,
     /// The program's standard output (with a pty: everything it prints), until end of output.
     pub output: Box<dyn AsyncRead + Send + Unpin>,
-    /// The program's standard error; `None` with a pty.
+    /// The program's standard error; `None` with a pty. So a session that asked for a pty and
+    /// has this was refused one, and runs without.
     pub error: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Out-of-band control of the session.
     pub control: Box<dyn SessionControl>,
