@@ -184,7 +184,10 @@ async fn unreadable_credentials_are_named_but_not_quoted() {
 #[test]
 fn credentials_hide_themselves_in_debug_output() {
     let (server, client) = generate_credentials().unwrap();
-    assert_eq!(format!("{server:?}{client:?}"), "ServerCredentials(hidden)ClientCredentials(hidden)");
+    assert_eq!(
+        format!("{server:?}{client:?}"),
+        "ServerCredentials(hidden)ClientCredentials(hidden)"
+    );
 }
 
 #[tokio::test(start_paused = true)]

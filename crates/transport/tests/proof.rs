@@ -84,7 +84,7 @@ async fn garbage_proves_nothing_even_between_genuine_packets() {
         let at = round % forged.len();
         forged[at] ^= 1 << (round % 8);
         pair.net.inject(SERVER, EVIL, round % 2 == 0, forged);
-        pair.net.inject(SERVER, EVIL, round % 2 == 1, vec![round as u8; round % 1400]);
+        pair.net.inject(SERVER, EVIL, round % 2 == 1, vec![round as u8; 1 + round % 1400]);
         sleep(Duration::from_millis(1)).await;
     }
     writer.await.unwrap();

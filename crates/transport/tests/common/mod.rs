@@ -352,10 +352,8 @@ impl Pair {
     pub async fn over(net: Net) -> Self {
         let (server, client) = generate_credentials().unwrap();
         let listener = Listener::new(net.socket(SERVER), server, Config::default()).unwrap();
-        let (client, server) = tokio::join!(
-            connect(net.socket(CLIENT), client, Config::default()),
-            listener.accept()
-        );
+        let (client, server) =
+            tokio::join!(connect(net.socket(CLIENT), client, Config::default()), listener.accept());
         Self { net, client: client.unwrap(), server: server.unwrap(), listener }
     }
 }

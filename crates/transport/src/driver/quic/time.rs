@@ -69,9 +69,14 @@ pub(super) struct TransportTime {
 enum Pace {
     Running,
     /// There is no path.
-    Offline { since: Instant },
+    Offline {
+        since: Instant,
+    },
     /// Nobody answers; the path may be dead without anyone knowing.
-    Silent { since: Instant, next_probe: Instant },
+    Silent {
+        since: Instant,
+        next_probe: Instant,
+    },
 }
 
 /// Timers fired early to probe what is in flight.
@@ -271,5 +276,107 @@ impl TransportTime {
             tracing::debug!("no answer: time stands still");
             self.pace = Pace::Silent { since: real, next_probe: real + SILENCE };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMER: u64 = 0;
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const RESTORED: LinkChange = LinkChange::Restored { same_network: true };
+
+    #[test]
+    fn an_hour_without_a_path_is_no_time() {
+        let start = Instant::now();
+        let mut time = TransportTime::new();
+        assert_eq!(time.check(TIMER, start + SECOND, start, false), Wait::Until(start + SECOND));
+        time.on_link(start, LinkChange::Lost);
+        assert_eq!(time.check(TIMER, start + SECOND, start + HOUR, true), Wait::Stopped);
+        assert_eq!(time.now(start + HOUR), start);
+        time.on_link(start + HOUR, RESTORED);
+        assert_eq!(time.now(start + HOUR), start);
+        assert_eq!(time.now(start + HOUR + SECOND), start + SECOND);
+        assert_eq!(time.last_interruption(), Some(start));
+    }
+
+    #[test]
+    fn a_timer_fires_early_after_an_outage_but_the_idle_timeout_does_not() {
+        let start = Instant::now();
+        let mut time = TransportTime::new();
+        time.on_link(start, LinkChange::Lost);
+        time.on_link(start + HOUR, RESTORED);
+        let year = 365 * 24 * HOUR;
+        assert_eq!(
+            time.check(TIMER, start + year, start + HOUR, false),
+            Wait::Until(start + year + HOUR)
+        );
+        assert_eq!(time.check(TIMER, start + HOUR, start + HOUR, false), Wait::Early);
+        assert_eq!(time.now(start + HOUR), start, "and time did not jump");
+    }
+
+    #[test]
+    fn early_timers_are_few_and_end_with_a_probe_sent() {
+        let start = Instant::now();
+        let mut time = TransportTime::new();
+        time.on_link(start, RESTORED);
+        let fires = |time: &mut TransportTime| time.check(TIMER, start + HOUR, start, false);
+        assert_eq!(fires(&mut time), Wait::Early);
+        assert_eq!(fires(&mut time), Wait::Early, "nothing was sent: not a probe");
+        time.on_sent(2);
+        assert_eq!(fires(&mut time), Wait::Until(start + HOUR));
+        time.on_received(start);
+        assert_eq!(fires(&mut time), Wait::Early, "the peer answered");
+        assert_eq!(fires(&mut time), Wait::Early);
+        time.on_received(start);
+        assert_eq!(fires(&mut time), Wait::Until(start + HOUR), "that was the last");
+    }
+
+    #[test]
+    fn nothing_fires_early_while_the_socket_takes_nothing() {
+        let start = Instant::now();
+        let mut time = TransportTime::new();
+        time.on_link(start, RESTORED);
+        assert_eq!(time.check(TIMER, start + HOUR, start, true), Wait::Until(start + HOUR));
+        assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Early);
+    }
+
+    #[test]
+    fn oversleeping_by_an_hour_is_taken_out_and_a_little_is_not() {
+        let start = Instant::now();
+        for (late, seen) in [(HOUR, Duration::ZERO), (SECOND / 2, SECOND / 2)] {
+            let mut time = TransportTime::new();
+            time.check(TIMER, start + SECOND, start, false);
+            assert_eq!(time.now(start + SECOND + late), start + SECOND + seen);
+            // Once only: the timer has come due.
+            assert_eq!(time.now(start + SECOND + late + HOUR), start + SECOND + seen + HOUR);
+        }
+    }
+
+    #[test]
+    fn idle_hours_are_ordinary_time() {
+        let start = Instant::now();
+        let mut time = TransportTime::new();
+        time.check(TIMER, start + 365 * 24 * HOUR, start, false);
+        assert_eq!(time.now(start + HOUR), start + HOUR);
+        time.check(TIMER, start + HOUR + SECOND, start + HOUR, false);
+        assert_eq!(time.now(start + HOUR + SECOND / 2), start + HOUR + SECOND / 2);
+    }
+
+    #[test]
+    fn time_stands_still_when_nobody_answers_and_goes_on_with_the_next_packet() {
+        let start = Instant::now();
+        let mut time = TransportTime::new();
+        time.check(TIMER, start + 3 * SECOND, start, false);
+        let silent = start + 6 * SECOND;
+        time.check(TIMER, start + 9 * SECOND, start + 3 * SECOND, false);
+        let wait = time.check(TIMER, start + 9 * SECOND, silent, false);
+        assert_eq!(wait, Wait::Until(silent + SILENCE));
+        assert_eq!(time.check(TIMER, start + HOUR, silent + SILENCE, false), Wait::Early);
+        assert_eq!(time.now(silent + HOUR), silent);
+        assert!(time.on_received(silent + HOUR));
+        assert_eq!(time.now(silent + HOUR + SECOND), silent + SECOND);
     }
 }

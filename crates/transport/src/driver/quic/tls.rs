@@ -18,6 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use zeroize::Zeroizing;
 
 /// The name the server's certificate is for, and the SNI sent (PROTOCOL §3.1).
@@ -189,17 +190,7 @@ fn pem(label: &str, der: &[u8]) -> Pem {
 pub(super) fn client_config(
     credentials: &ClientCredentials,
 ) -> Result<QuicClientConfig, CredentialsError> {
-    let (certificate, key) =
-        read_pair(&credentials.client_cert, &credentials.client_key, Owner::Client)?;
-    let roots = trust_only(&credentials.server_cert, Owner::Server)?;
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|_| CredentialsError::Mismatch(Owner::Client))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate], key)
-        .map_err(|_| CredentialsError::Mismatch(Owner::Client))?;
-    config.resumption = rustls::client::Resumption::disabled();
-    config.enable_early_data = false;
+    let config = client_tls(credentials, Arc::new(DefaultTimeProvider))?;
     QuicClientConfig::try_from(config).map_err(|_| CredentialsError::Mismatch(Owner::Client))
 }
 
@@ -207,13 +198,39 @@ pub(super) fn client_config(
 pub(super) fn server_config(
     credentials: &ServerCredentials,
 ) -> Result<QuicServerConfig, CredentialsError> {
+    let config = server_tls(credentials, Arc::new(DefaultTimeProvider))?;
+    QuicServerConfig::try_from(config).map_err(|_| CredentialsError::Mismatch(Owner::Server))
+}
+
+fn client_tls(
+    credentials: &ClientCredentials,
+    time: Arc<dyn TimeProvider>,
+) -> Result<rustls::ClientConfig, CredentialsError> {
+    let (certificate, key) =
+        read_pair(&credentials.client_cert, &credentials.client_key, Owner::Client)?;
+    let roots = trust_only(&credentials.server_cert, Owner::Server)?;
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), time)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|_| CredentialsError::Mismatch(Owner::Client))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .map_err(|_| CredentialsError::Mismatch(Owner::Client))?;
+    config.resumption = rustls::client::Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+fn server_tls(
+    credentials: &ServerCredentials,
+    time: Arc<dyn TimeProvider>,
+) -> Result<rustls::ServerConfig, CredentialsError> {
     let (certificate, key) =
         read_pair(&credentials.server_cert, &credentials.server_key, Owner::Server)?;
     let roots = Arc::new(trust_only(&credentials.client_cert, Owner::Client)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(|_| CredentialsError::BadCertificate(Owner::Client))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut config = rustls::ServerConfig::builder_with_details(provider(), time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| CredentialsError::Mismatch(Owner::Server))?
         .with_client_cert_verifier(verifier)
@@ -222,7 +239,7 @@ pub(super) fn server_config(
     // Nobody resumes: one connection for the server's life.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    QuicServerConfig::try_from(config).map_err(|_| CredentialsError::Mismatch(Owner::Server))
+    Ok(config)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -248,4 +265,176 @@ fn trust_only(pem: &[u8], owner: Owner) -> Result<RootCertStore, CredentialsErro
         .add(read_certificate(pem, owner)?)
         .map_err(|_| CredentialsError::BadCertificate(owner))?;
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::bootstrap::{Finder, ServerInfo};
+    use rustls::pki_types::{ServerName, UnixTime};
+    use rustls::{AlertDescription, ClientConnection, Error, ServerConnection};
+
+    use super::*;
+
+    const RECORDED: [&[u8]; 3] = [
+        include_bytes!("../../../tests/vectors/server-info.bin"),
+        include_bytes!("../../../tests/vectors/server-info-tcp.bin"),
+        include_bytes!("../../../tests/vectors/server-info-attachable-socket.bin"),
+    ];
+    /// 2026-12-01, within the life of the recorded certificates.
+    const THEN: u64 = 1_796_083_200;
+    const HOUR: u64 = 3600;
+
+    #[derive(Debug)]
+    struct At(u64);
+
+    impl TimeProvider for At {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+        }
+    }
+
+    fn recorded() -> impl Iterator<Item = ServerInfo> {
+        RECORDED.iter().map(|line| Finder::default().push(line).unwrap().unwrap())
+    }
+
+    fn own(bytes: &[u8]) -> Pem {
+        Zeroizing::new(bytes.to_vec())
+    }
+
+    /// Runs TLS between both ends, the client's clock and the server's as given.
+    fn handshake(
+        client: &ClientCredentials,
+        server: &ServerCredentials,
+        times: [u64; 2],
+    ) -> Result<(), Error> {
+        let name = ServerName::try_from(SERVER_NAME).unwrap();
+        let config = client_tls(client, Arc::new(At(times[0]))).unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let config = server_tls(server, Arc::new(At(times[1]))).unwrap();
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        while client.is_handshaking() || server.is_handshaking() || client.wants_write() {
+            let mut wire = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut wire).unwrap();
+            }
+            server.read_tls(&mut &wire[..]).unwrap();
+            server.process_new_packets()?;
+            wire.clear();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut &wire[..]).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    fn unix_now() -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+    }
+
+    #[test]
+    fn the_references_client_credentials_complete_a_handshake() {
+        for info in recorded() {
+            let (server, client) = generate_credentials().unwrap();
+            let server =
+                ServerCredentials { client_cert: own(info.client_cert.expose()), ..server };
+            let client = ClientCredentials {
+                client_cert: own(info.client_cert.expose()),
+                client_key: own(info.client_key.expose()),
+                ..client
+            };
+            // Our certificate is made now, the recorded one then: each clock suits what it checks.
+            handshake(&client, &server, [unix_now(), THEN]).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_references_server_certificate_is_trusted_and_shown_like_ours() {
+        // Its key never left its process; the client's pair has the same form, in either role.
+        for info in recorded() {
+            let pair = || (own(info.client_cert.expose()), own(info.client_key.expose()));
+            let (server_cert, server_key) = pair();
+            let (client_cert, client_key) = pair();
+            let server =
+                ServerCredentials { server_cert, server_key, client_cert: client_cert.clone() };
+            let client =
+                ClientCredentials { server_cert: client_cert.clone(), client_cert, client_key };
+            handshake(&client, &server, [THEN, THEN]).unwrap();
+
+            let client =
+                ClientCredentials { server_cert: own(info.server_cert.expose()), ..client };
+            assert!(matches!(
+                handshake(&client, &server, [THEN, THEN]),
+                Err(Error::InvalidCertificate(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn clocks_may_differ_by_hours_but_not_by_years() {
+        let (server, client) = generate_credentials().unwrap();
+        let now = unix_now();
+        for skewed in [now - 20 * HOUR, now, now + 1000 * HOUR] {
+            handshake(&client, &server, [skewed, now]).unwrap();
+            handshake(&client, &server, [now, skewed]).unwrap();
+        }
+        for wrong in [now - 30 * HOUR, now + 2 * 365 * 24 * HOUR] {
+            let error = handshake(&client, &server, [now, wrong]).unwrap_err();
+            let Error::InvalidCertificate(reason) = error else { panic!("{error}") };
+            let alert = AlertDescription::from(reason);
+            // The alert our words for the user go by (failure.rs).
+            assert_eq!(alert, AlertDescription::CertificateExpired);
+        }
+    }
+
+    #[test]
+    fn our_certificates_have_the_references_extensions_and_no_others() {
+        let extensions: [&[u8]; 3] = [
+            b"\x30\x0e\x06\x03\x55\x1d\x0f\x01\x01\xff\x04\x04\x03\x02\x07\x80",
+            b"\x30\x1d\x06\x03\x55\x1d\x25\x04\x16\x30\x14\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01\
+              \x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02",
+            b"\x30\x13\x06\x03\x55\x1d\x11\x01\x01\xff\x04\x09\x30\x07\x82\x05tsshd",
+        ];
+        let (ours, _) = generate_credentials().unwrap();
+        let theirs = recorded().next().unwrap();
+        for pem in [ours.server_cert.as_slice(), theirs.server_cert.expose()] {
+            let der = read_certificate(pem, Owner::Server).unwrap();
+            for extension in extensions {
+                assert!(der.windows(extension.len()).any(|window| window == extension));
+            }
+            let count = der.windows(4).filter(|w| w.starts_with(&[0x06, 0x03, 0x55, 0x1d])).count();
+            assert_eq!(count, extensions.len(), "extensions, counted by their ids");
+            // Serial 1, then ecdsa-with-SHA256 and an empty issuer.
+            let start = b"\x02\x01\x01\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02\x30\x00";
+            assert!(der.windows(start.len()).any(|window| window == start));
+        }
+    }
+
+    #[test]
+    fn our_client_keys_have_the_form_of_the_references() {
+        let (_, ours) = generate_credentials().unwrap();
+        let theirs = recorded().next().unwrap();
+        let form = |pem: &[u8]| {
+            let text = String::from_utf8(pem.to_vec()).unwrap();
+            let lines: Vec<usize> = text.lines().map(str::len).collect();
+            let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
+            let PrivateKeyDer::Sec1(der) = key else { panic!("not SEC1") };
+            let mut der = der.secret_sec1_der().to_vec();
+            der[7..39].fill(0); // the key
+            der[56..].fill(0); // the point
+            (lines, text.lines().next().unwrap().to_owned(), der)
+        };
+        assert_eq!(form(&ours.client_key), form(theirs.client_key.expose()));
+    }
+
+    #[test]
+    fn a_pkcs8_key_is_read_as_well() {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let pem = pair.serialize_pem();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"));
+        let params = CertificateParams::new([SERVER_NAME.to_owned()]).unwrap();
+        let certificate = params.self_signed(&pair).unwrap().pem();
+        read_pair(certificate.as_bytes(), pem.as_bytes(), Owner::Client).unwrap();
+    }
 }
