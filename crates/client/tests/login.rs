@@ -284,6 +284,19 @@ async fn a_connection_that_breaks_ends_the_session_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_server_that_falls_silent_is_given_up_after_the_alive_messages() {
+    let Some(sshd) = ready() else { return };
+    let options = ["IdentityFile=@/id", "ServerAliveInterval=1", "ServerAliveCountMax=1"];
+    let login = within(connect(&sshd.settings(&options), &Script::default())).await;
+    let login = login.expect("a login");
+    // The shell outlives its stopped server and wakes it in the end.
+    let command = "kill -STOP $PPID; sleep 10; kill -CONT $PPID";
+    let opened = login.open_session(exec(command));
+    let (_session, reason) = within(async { tokio::join!(opened, login.closed()) }).await;
+    assert_eq!(reason.to_string(), "Timeout, server 127.0.0.1 not responding.");
+}
+
+#[tokio::test]
 async fn an_encrypted_key_is_asked_for_only_when_the_server_takes_it() {
     let Some(sshd) = ready() else { return };
     sshd.make_key("secret", "ed25519", "open sesame");

@@ -23,13 +23,13 @@ pub trait Ui: Send + Sync {
         echo: Echo,
     ) -> BoxFuture<'a, Result<Zeroizing<String>, PromptError>>;
 
-    /// Tells something a line of OpenSSH's log would tell at its default level.
+    /// Tells something that OpenSSH tells at its default level (LogLevel INFO).
     fn tell(&self, text: &str);
 
-    /// Tells something OpenSSH tells even under `-q` (LogLevel ERROR and above hide nothing here).
+    /// Tells something that OpenSSH calls an error (LogLevel ERROR).
     fn warn(&self, text: &str);
 
-    /// Shows the server's banner, which ends with a line end of its own or needs none.
+    /// Shows the server's banner.
     fn banner(&self, text: &str);
 }
 
