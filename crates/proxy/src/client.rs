@@ -355,9 +355,8 @@ impl Client {
             return Some(Path { id, route });
         }
         let stop_after = self.config.connect_timeout;
-        let live = match &mut self.state {
-            State::Up { live } | State::Roaming { live, .. } => live,
-            _ => return None,
+        let (State::Up { live } | State::Roaming { live, .. }) = &mut self.state else {
+            return None;
         };
         if live.next_dummy.is_some_and(|at| now >= at) {
             let at = now + DUMMY_INTERVAL;

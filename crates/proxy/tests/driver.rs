@@ -1,5 +1,6 @@
 //! The drivers over real loopback sockets: packets go both ways, roams go
 //! unnoticed, strangers get nothing.
+#![expect(clippy::unwrap_used, reason = "the configured exception knows test functions only")]
 
 use std::future::poll_fn;
 use std::io::IoSliceMut;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::hub::{Action, Half, Hub, Resolver};
+use super::hub::Hub;
+use super::state::{Action, Half, Resolver};
 use crate::client::{Client, Config, Event, RenewReason};
 use crate::path::{Change, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId};

@@ -4,25 +4,21 @@
 //! half is followed by [`Hub::settle`], which sends what is due, carries out
 //! its actions and makes sure that the timer fires in time.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use quinn_udp::BATCH_SIZE;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::clock::{self, SleepWatch};
+use super::state::{Action, Half, Port, Shared, Waiting, sort};
 use super::tcp::TcpPort;
-use super::udp::{UdpPort, is_loss};
-use super::wake::WakeList;
-use crate::path::{Carrier, Path, Route, Routes, SocketId, Verdict};
+use super::udp::UdpPort;
+use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
-use crate::timers::{TCP_AUTH_TIMEOUT, TCP_UNAUTHENTICATED_MAX};
 
 /// Packets offered in one [`Transmit`]. A kernel takes up to 64; beyond a
 /// handful the gain is small, and bursts hurt on real links.
@@ -31,100 +27,12 @@ const TRANSMIT_SEGMENTS: usize = 16;
 /// Reads without result (garbage, proxy packets) before others get their turn.
 const READS_PER_TURN: usize = 32;
 
-/// Finds out the server's addresses, best first, before the path is renewed
-/// after an outage: names may lead elsewhere by then. An empty answer changes
-/// nothing.
-pub type Resolver = Arc<dyn Fn() -> Resolving + Send + Sync>;
-
-/// What a [`Resolver`] returns.
-pub type Resolving = Pin<Box<dyn Future<Output = Vec<SocketAddr>> + Send>>;
-
-/// What a half wants done.
-pub(super) enum Action {
-    /// Tell the transport.
-    Link(LinkChange),
-    /// Find out the peer's addresses, and report them.
-    Resolve(Resolver),
-    /// Open a socket and report it.
-    Open { path: PathId, carrier: Carrier, remote: SocketAddr },
-    /// Close a socket.
-    Close(SocketId),
-    /// Close everything.
-    End,
-}
-
-/// The client or the server machine with its face to the owner.
-pub(super) trait Half: Debug + Send + 'static {
-    fn handle_packet(&mut self, now: Instant, from: &Route, packet: &[u8]) -> Verdict;
-    fn handle_accepted(&mut self, now: Instant, path: PathId);
-    fn handle_copied(&mut self, path: PathId, bytes: u64);
-    fn handle_timeout(&mut self, now: Instant);
-    /// The machine slept.
-    fn handle_clock_jump(&mut self, now: Instant, slept: Duration);
-    /// A socket failed; it is closed already if it was a TCP connection.
-    fn handle_failed(&mut self, now: Instant, route: &Route, error: &io::Error);
-    /// An [`Action::Open`] was carried out.
-    fn handle_opened(&mut self, now: Instant, path: PathId, opened: io::Result<Option<IpAddr>>);
-    /// An [`Action::Resolve`] was carried out.
-    fn handle_resolved(&mut self, candidates: Vec<SocketAddr>);
-    fn poll_transmit(
-        &mut self,
-        now: Instant,
-        random: &mut dyn FnMut(&mut [u8]),
-        buf: &mut Vec<u8>,
-    ) -> Option<Path>;
-    fn poll_action(&mut self) -> Option<Action>;
-    fn poll_timeout(&self) -> Option<Instant>;
-    fn routes(&self) -> Routes;
-    /// Whether a path leads to this socket.
-    fn knows(&self, route: &Route) -> bool;
-}
-
 /// See the module's description.
 #[derive(Debug)]
 pub(super) struct Hub<H: Half> {
     shared: Mutex<Shared<H>>,
     me: Weak<Self>,
     receive_segments: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared<H> {
-    pub(super) half: H,
-    ports: BTreeMap<SocketId, Port>,
-    listeners: Vec<TcpListener>,
-    next_socket: u64,
-    /// The socket that is read next, so that none starves.
-    turn: SocketId,
-    /// Nothing is read while packets wait, so there are never more than what
-    /// one read of each socket brings.
-    waiting: VecDeque<Waiting>,
-    links: VecDeque<LinkChange>,
-    closed: bool,
-    /// A send found no room; cleared when there is room again.
-    blocked: bool,
-    /// What the background task waits for at the latest.
-    armed: Option<Instant>,
-    background: Option<Waker>,
-    reader: WakeList,
-    writers: WakeList,
-    link_reader: Option<Waker>,
-    scratch: Vec<u8>,
-    sleep: SleepWatch,
-}
-
-#[derive(Debug)]
-enum Port {
-    Udp { port: UdpPort, route: Option<Route> },
-    Tcp { port: TcpPort, route: Route, expires: Option<Instant> },
-}
-
-/// A packet that could not be handed over where it was read.
-#[derive(Debug)]
-struct Waiting {
-    path: PathId,
-    unproven: bool,
-    packet: Vec<u8>,
 }
 
 impl<H: Half> Hub<H> {
@@ -135,24 +43,7 @@ impl<H: Half> Hub<H> {
         let receive_segments = UdpPort::connect((std::net::Ipv4Addr::LOCALHOST, 9).into())
             .map_or(64, |port| port.receive_segments());
         let hub = Arc::new_cyclic(|me| Self {
-            shared: Mutex::new(Shared {
-                half,
-                ports: BTreeMap::new(),
-                listeners: Vec::new(),
-                next_socket: 0,
-                turn: SocketId(0),
-                waiting: VecDeque::new(),
-                links: VecDeque::new(),
-                closed: false,
-                blocked: false,
-                armed: None,
-                background: None,
-                reader: WakeList::default(),
-                writers: WakeList::default(),
-                link_reader: None,
-                scratch: Vec::new(),
-                sleep: SleepWatch::default(),
-            }),
+            shared: Mutex::new(Shared::new(half)),
             me: me.clone(),
             receive_segments,
         });
@@ -482,260 +373,6 @@ impl<H: Half> PacketSocket for Hub<H> {
 
     fn max_receive_segments(&self) -> usize {
         self.receive_segments
-    }
-}
-
-/// Shows a batch to the half. If every packet is for the transport and from a
-/// proven path, the buffers are handed on as they are; otherwise what is for
-/// the transport waits, packet by packet.
-fn sort<H: Half>(
-    half: &mut H,
-    batch: &[(&[u8], usize, Route)],
-    now: Instant,
-    meta: &mut [RecvMeta],
-    waiting: &mut VecDeque<Waiting>,
-) -> usize {
-    let mut verdicts = Vec::with_capacity(batch.len());
-    for (contents, stride, route) in batch {
-        verdicts.extend(contents.chunks(*stride).map(|packet| {
-            match half.handle_packet(now, route, packet) {
-                Verdict::Deliver { path, unproven } => Some((path, unproven)),
-                Verdict::Consumed | Verdict::Refused => None,
-            }
-        }));
-    }
-    // An empty datagram has no packet to judge, and no place in a batch.
-    if batch.iter().all(|(contents, ..)| !contents.is_empty())
-        && verdicts.iter().all(|verdict| matches!(verdict, Some((_, false))))
-    {
-        let mut first = 0;
-        for ((contents, stride, _), meta) in batch.iter().zip(meta) {
-            // One buffer has one sender, so its first packet speaks for all.
-            let path = verdicts[first].expect("all of them are deliveries").0;
-            first += contents.len().div_ceil(*stride);
-            *meta = RecvMeta { len: contents.len(), stride: *stride, path, unproven: false };
-        }
-        return batch.len();
-    }
-    let packets = batch.iter().flat_map(|(contents, stride, _)| contents.chunks(*stride));
-    for (packet, verdict) in packets.zip(verdicts) {
-        if let Some((path, unproven)) = verdict {
-            waiting.push_back(Waiting::new(path, unproven, packet));
-        }
-    }
-    0
-}
-
-impl Port {
-    /// When the peer must have authenticated.
-    const fn expires(&self) -> Option<Instant> {
-        match self {
-            Self::Tcp { expires, .. } => *expires,
-            Self::Udp { .. } => None,
-        }
-    }
-}
-
-impl Waiting {
-    fn new(path: PathId, unproven: bool, packet: &[u8]) -> Self {
-        Self { path, unproven, packet: packet.to_vec() }
-    }
-}
-
-impl<H: Half> Shared<H> {
-    /// Returns the time, and tells the half if the machine slept since it was
-    /// last asked.
-    fn now(&mut self) -> Instant {
-        let now = tokio::time::Instant::now().into_std();
-        if let Some(slept) = self.sleep.slept(Instant::now(), clock::boot_time()) {
-            tracing::debug!(?slept, "the machine slept");
-            self.half.handle_clock_jump(now, slept);
-        }
-        now
-    }
-
-    fn new_socket(&mut self) -> SocketId {
-        let id = SocketId(self.next_socket);
-        self.next_socket += 1;
-        id
-    }
-
-    fn add(&mut self, id: SocketId, port: Port) {
-        if !self.closed {
-            self.ports.insert(id, port);
-            self.reader.wake();
-        }
-    }
-
-    /// Takes in a connection that has to authenticate soon, if there is room.
-    fn admit(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) {
-        let strangers = self.ports.values().filter(|port| port.expires().is_some()).count();
-        if strangers >= TCP_UNAUTHENTICATED_MAX {
-            return;
-        }
-        let Ok(port) = TcpPort::new(stream) else { return };
-        let socket = self.new_socket();
-        let local = port.local_addr().ok().map(|addr| addr.ip());
-        let route = Route::tcp(socket, remote, local);
-        self.add(socket, Port::Tcp { port, route, expires: Some(now + TCP_AUTH_TIMEOUT) });
-    }
-
-    fn remove(&mut self, id: SocketId) {
-        self.ports.remove(&id);
-        self.blocked = false;
-    }
-
-    fn close(&mut self) {
-        self.closed = true;
-        self.ports.clear();
-        self.listeners.clear();
-        self.waiting.clear();
-        self.reader.wake();
-        self.writers.wake();
-        self.link_reader.take().into_iter().for_each(Waker::wake);
-        self.background.take().into_iter().for_each(Waker::wake);
-    }
-
-    fn push_link(&mut self, change: LinkChange) {
-        // "Lost" makes what came before it history that nobody asked for.
-        if change == LinkChange::Lost {
-            self.links.clear();
-        }
-        self.links.push_back(change);
-        self.link_reader.take().into_iter().for_each(Waker::wake);
-    }
-
-    fn take_turn(&mut self) -> Option<SocketId> {
-        let mut from_turn = self.ports.range(self.turn..).chain(self.ports.range(..self.turn));
-        let socket = *from_turn.next()?.0;
-        self.turn = SocketId(socket.0.wrapping_add(1));
-        Some(socket)
-    }
-
-    /// Fills buffers from the waiting packets, an unproven one alone.
-    fn hand_over(&mut self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> usize {
-        let mut filled = 0;
-        for (buf, meta) in bufs.iter_mut().zip(meta) {
-            let Some(next) = self.waiting.front() else { break };
-            if next.unproven && filled > 0 {
-                break;
-            }
-            let Some(Waiting { path, unproven, packet }) = self.waiting.pop_front() else { break };
-            let len = packet.len().min(buf.len());
-            buf[..len].copy_from_slice(&packet[..len]);
-            *meta = RecvMeta { len, stride: len, path, unproven };
-            filled += 1;
-            if unproven {
-                break;
-            }
-        }
-        filled
-    }
-
-    fn send_on(&mut self, now: Instant, path: &Path, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = match self.ports.get_mut(&path.route.socket) {
-            None => return Ok(()),
-            Some(Port::Udp { port, .. }) => port.send(&path.route, transmit),
-            Some(Port::Tcp { port, .. }) => {
-                let sent = port.send(transmit);
-                if port.is_blocked() {
-                    self.block();
-                }
-                sent
-            }
-        };
-        match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.block();
-                Err(error)
-            }
-            Err(error) if is_loss(&error) => Ok(()),
-            Err(error) => {
-                self.on_failed(now, &path.route, &error);
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// Sends the packets that fit into the allowance; returns how many.
-    fn copy_to(
-        &mut self,
-        now: Instant,
-        path: &Path,
-        mut allowance: u64,
-        transmit: &Transmit<'_>,
-    ) -> usize {
-        let mut sent = 0;
-        for packet in transmit.packets().filter(|packet| !packet.is_empty()) {
-            let bytes = packet.len() as u64;
-            if bytes > allowance {
-                continue;
-            }
-            let one = Transmit { contents: packet, segment_size: None };
-            if self.send_on(now, path, &one).is_err() {
-                break;
-            }
-            allowance -= bytes;
-            self.half.handle_copied(path.id, bytes);
-            sent += 1;
-        }
-        sent
-    }
-
-    fn on_failed(&mut self, now: Instant, route: &Route, error: &io::Error) {
-        tracing::debug!(socket = route.socket.0, %error, "path failed");
-        if route.carrier == Carrier::Tcp {
-            self.remove(route.socket);
-        }
-        self.half.handle_failed(now, route, error);
-    }
-
-    /// A send found no room: the background task waits for it.
-    fn block(&mut self) {
-        self.blocked = true;
-        self.background.take().into_iter().for_each(Waker::wake);
-    }
-
-    fn is_writable(&self) -> bool {
-        let routes = self.half.routes();
-        !self.blocked
-            && (routes.active.is_some() || routes.pending.is_some_and(|p| p.allowance_bytes > 0))
-    }
-
-    fn next_timeout(&self) -> Option<Instant> {
-        let expiry = self.ports.values().filter_map(Port::expires);
-        expiry.chain(self.half.poll_timeout()).min()
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.ports
-            .retain(|_, port| !matches!(port, Port::Tcp { expires: Some(at), .. } if now >= *at));
-        self.half.handle_timeout(now);
-    }
-
-    /// Waits for room in all send buffers that lacked it.
-    fn poll_room(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if !self.blocked {
-            return;
-        }
-        let mut failed = Vec::new();
-        let mut pending = false;
-        for port in self.ports.values_mut() {
-            let (route, room) = match port {
-                Port::Udp { port, route } => (*route, port.poll_writable(cx)),
-                Port::Tcp { port, route, .. } => (Some(*route), port.poll_flush(cx)),
-            };
-            match room {
-                Poll::Pending => pending = true,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => failed.extend(route.map(|route| (route, error))),
-            }
-        }
-        self.blocked = pending;
-        for (route, error) in failed {
-            self.on_failed(now, &route, &error);
-        }
     }
 }
 

@@ -11,10 +11,11 @@ mod client;
 mod clock;
 mod hub;
 mod server;
+mod state;
 mod tcp;
 mod udp;
 mod wake;
 
 pub use client::{ClientConfig, ClientProxy, LinkState, LinkStatus};
-pub use hub::{Resolver, Resolving};
 pub use server::{Events, ServerConfig, ServerEvent, ServerProxy};
+pub use state::{Resolver, Resolving};

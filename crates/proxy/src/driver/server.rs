@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::hub::{Action, Half, Hub};
+use super::hub::Hub;
+use super::state::{Action, Half};
 use crate::path::{Change, Path, Route, Routes, Verdict};
 use crate::server::{Config, Event, Server};
 use crate::socket::{LinkChange, PacketSocket, PathId};
