@@ -22,7 +22,7 @@ use proto::ext::ExtSet;
 use proto::json::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use transport::Connection;
 
 pub use crate::session::Host;
@@ -138,11 +138,11 @@ impl Link {
     /// Serves the client until the end, then ends all its sessions.
     pub async fn serve(&self) -> End {
         let inner = &self.0;
-        let bus_deadline = Instant::now() + inner.connect_timeout;
+        let no_bus = inner.no_bus_by(Instant::now() + inner.connect_timeout);
+        tokio::pin!(no_bus);
         let mut end = inner.end.subscribe();
         let mut streams = JoinSet::new();
         let why = loop {
-            let has_bus = matches!(*inner.bus.borrow(), Bus::Up(_));
             tokio::select! {
                 stream = inner.connection.accept_stream() => match stream {
                     Ok((send, recv)) => {
@@ -155,7 +155,7 @@ impl Link {
                 },
                 _ = end.changed() => break (*end.borrow_and_update()).unwrap_or(End::Gone),
                 Some(_) = streams.join_next() => {}
-                () = sleep_until(bus_deadline), if !has_bus => break End::NoBus,
+                () = &mut no_bus => break End::NoBus,
             }
         };
         self.end_sessions();
@@ -223,6 +223,15 @@ impl Link {
 impl Inner {
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Becomes ready at `deadline` unless the bus is up by then.
+    async fn no_bus_by(&self, deadline: Instant) {
+        let mut bus = self.bus.subscribe();
+        let up = bus.wait_for(|bus| matches!(bus, Bus::Up(_)));
+        if matches!(timeout_at(deadline, up).await, Ok(Ok(_))) {
+            std::future::pending().await
+        }
     }
 
     /// Tells those who wait that the registry has changed.
