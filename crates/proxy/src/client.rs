@@ -6,15 +6,17 @@
 //! After any way in, drain the first two, then arm one timer with the third.
 //!
 //! ```text
-//!            start             proven                       renew, error
-//!   Idle ───────────▶ Connecting ───────▶ Up ─────────────────────────────▶ Roaming
-//!                        │               ▲ ▲ ▲ ◀────────────────────────────  │ │
-//!        connect timeout │        proven │ │ └────────────── proven ──────────┘ │ silent for H
-//!                        ▼               │ └─ (accepted on the old path: ──┐    │
-//!                     Failed            Down     back to Roaming) ─────────┘ ◀──┘
-//!                                        ▲ silent for H, TCP connection dead
-//!                                        └──────────────── Up
+//!          start              proven             renew, error
+//!   Idle ────────▶ Connecting ───────▶ Up ◀─────────────────────▶ Roaming
+//!                      │                │ ▲        proven           │ ▲
+//!      connect timeout │   silent for H │ │ proven     silent for H │ │ accepted on
+//!                      ▼                ▼ │                         ▼ │ the old path
+//!                    Ended              Down ◀────────────────────────┘
 //! ```
+//!
+//! "Silent for H": nothing accepted and no heartbeat answered for the heartbeat
+//! timeout. A dead TCP connection leads from `Up` or `Roaming` to `Down` at
+//! once. `table.txt` beside this file has every transition.
 //!
 //! In `Connecting`, `Roaming` and `Down` a [`Search`] runs: it asks for one new
 //! path at a time (never two unanswered auths from different sockets: a

@@ -7,6 +7,7 @@ use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use proto::path_auth::{PathAck, PathAuth};
@@ -231,6 +232,31 @@ async fn garbage_is_not_answered() {
     let ack = Sealer::new(&key()).open(&buf[..len]).expect("the first answer is an ack");
     let expected = PathAck { server: ServerId(2), serial: PathSerial(1) };
     assert_eq!(PathAck::decode(&ack), Some(expected));
+}
+
+#[tokio::test]
+async fn address_that_only_authenticated_gets_no_packet_larger_than_its_allowance() {
+    let (server, _events, addr) = serve(Carrier::Udp);
+    let socket = server.socket();
+    let blocked = |bytes: usize| {
+        let contents = vec![0x77; bytes];
+        let sent = socket.try_send(&Transmit { contents: &contents, segment_size: None });
+        sent.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    assert!(blocked(60), "nobody is there");
+    let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    stranger.send_to(&auth(1), addr).await.unwrap();
+    let mut buf = [0; 2000];
+    tokio::select! {
+        _ = receive(&socket) => panic!("an auth packet is not for the transport"),
+        ack = stranger.recv(&mut buf) => assert_eq!(ack.unwrap(), 44),
+    }
+    assert!(blocked(1400));
+    // A sender that waits must sleep, not spin.
+    let pending = poll_fn(|cx| Poll::Ready(socket.poll_writable(cx).is_pending())).await;
+    assert!(pending, "1400 bytes are more than three times 44");
+    assert!(!blocked(88) && blocked(1), "of 132 bytes the ack took 44");
+    assert_eq!(stranger.recv(&mut buf).await.unwrap(), 88);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use super::tcp::TcpPort;
 use super::udp::UdpPort;
 use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
+use crate::timers::CONNECT_TIMEOUT;
 
 /// Packets offered in one [`Transmit`]. A kernel takes up to 64; beyond a
 /// handful the gain is small, and bursts hurt on real links.
@@ -161,10 +162,14 @@ impl<H: Half> Hub<H> {
             }
             Action::Open { path, carrier: Carrier::Tcp, remote } => {
                 let me = self.me.clone();
-                // Ends with the attempt: the hub gives up on it by its own
-                // timer and then finds no attempt to add the socket to.
+                // The machine has a deadline of its own, possibly earlier; then
+                // nobody knows the path any more when the connection is there.
                 tokio::spawn(async move {
-                    let stream = TcpStream::connect(remote).await.and_then(TcpPort::new);
+                    let connect = TcpStream::connect(remote);
+                    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+                        Ok(connected) => connected.and_then(TcpPort::new),
+                        Err(elapsed) => Err(elapsed.into()),
+                    };
                     if let Some(hub) = me.upgrade() {
                         hub.on_connected(path, remote, stream);
                     }
@@ -185,7 +190,7 @@ impl<H: Half> Hub<H> {
         });
         shared.half.handle_opened(now, path, opened);
         let stale = match shared.ports.get(&socket) {
-            Some(Port::Tcp { route, .. }) => !shared.half.knows(&route.clone()),
+            Some(Port::Tcp { route, .. }) => !shared.half.knows(route),
             _ => false,
         };
         if stale {
@@ -280,6 +285,13 @@ impl<H: Half> Hub<H> {
     }
 }
 
+impl<H: Half> Drop for Hub<H> {
+    fn drop(&mut self) {
+        // It finds nobody and ends.
+        self.lock().background.take().into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
 impl<H: Half> PacketSocket for Hub<H> {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut shared = self.lock();
@@ -298,8 +310,12 @@ impl<H: Half> PacketSocket for Hub<H> {
         {
             let sent = shared.copy_to(now, &pending.path, pending.allowance_bytes, transmit);
             if sent == 0 && routes.active.is_none() {
+                shared.refuse(transmit);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
+        }
+        if sent.is_ok() {
+            shared.refused_bytes = 0;
         }
         self.settle(&mut shared, now);
         sent

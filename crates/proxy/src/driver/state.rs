@@ -86,6 +86,8 @@ pub(super) struct Shared<H> {
     pub(super) closed: bool,
     /// A send found no room; cleared when there is room again.
     pub(super) blocked: bool,
+    /// The smallest packet that a pending path had no allowance for.
+    pub(super) refused_bytes: u64,
     /// What the background task waits for at the latest.
     pub(super) armed: Option<Instant>,
     pub(super) background: Option<Waker>,
@@ -180,6 +182,7 @@ impl<H: Half> Shared<H> {
             links: VecDeque::new(),
             closed: false,
             blocked: false,
+            refused_bytes: 0,
             armed: None,
             background: None,
             reader: WakeList::default(),
@@ -353,10 +356,18 @@ impl<H: Half> Shared<H> {
         self.background.take().into_iter().for_each(Waker::wake);
     }
 
+    /// Nothing of this transmit fits the pending path's allowance: there is no
+    /// use in trying again before the smallest of it does.
+    pub(super) fn refuse(&mut self, transmit: &Transmit<'_>) {
+        let smallest = transmit.packets().map(<[u8]>::len).min().unwrap_or_default();
+        self.refused_bytes = smallest as u64;
+    }
+
     pub(super) fn is_writable(&self) -> bool {
         let routes = self.half.routes();
+        let room = |bytes: u64| bytes >= self.refused_bytes.max(1);
         !self.blocked
-            && (routes.active.is_some() || routes.pending.is_some_and(|p| p.allowance_bytes > 0))
+            && (routes.active.is_some() || routes.pending.is_some_and(|p| room(p.allowance_bytes)))
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
