@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Small programs that show the parts of tssh at work; each is a file in `src/bin`.
+//!
+//! * `outage`: a QUIC connection over a link in memory that goes down for a
+//!   while; `cargo run -p examples --bin outage`.
+//!
+//! Not tests, but CI compiles them, so they stay true.

@@ -1,4 +1,5 @@
 //! Who gets a connection, who does not, and what they are told.
+#![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
 mod common;
 

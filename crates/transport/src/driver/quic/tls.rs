@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The name the server's certificate is for, and the SNI sent (PROTOCOL §3.1).
 pub(super) const SERVER_NAME: &str = "tsshd";
@@ -113,7 +113,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes one self-signed certificate and its key, in the profile of PROTOCOL §3.1.
 fn generate() -> Result<(Pem, Pem), CredentialsError> {
-    let key = rcgen::KeyPair::generate().map_err(|_| CredentialsError::Generate)?;
+    let mut key = rcgen::KeyPair::generate().map_err(|_| CredentialsError::Generate)?;
     let mut params =
         CertificateParams::new([SERVER_NAME.to_owned()]).map_err(|_| CredentialsError::Generate)?;
     let now = SystemTime::now();
@@ -128,6 +128,7 @@ fn generate() -> Result<(Pem, Pem), CredentialsError> {
     let certificate = params.self_signed(&key).map_err(|_| CredentialsError::Generate)?;
     let der = Zeroizing::new(key.serialize_der());
     let sec1 = sec1_from_pkcs8(&der, key.der_bytes()).ok_or(CredentialsError::Generate)?;
+    key.zeroize();
     Ok((Zeroizing::new(certificate.pem().into_bytes()), pem("EC PRIVATE KEY", &sec1)))
 }
 
