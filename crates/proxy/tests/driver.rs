@@ -428,3 +428,22 @@ async fn source_port_that_changes_in_mid_session_is_noticed_and_renewed() {
     let moved = matches!(events.next().await, Some(ServerEvent::NewPath { first: false, .. }));
     assert!(moved, "so that the bus' owner can arm the marker");
 }
+
+#[tokio::test]
+async fn name_that_leads_elsewhere_after_an_outage_is_followed() {
+    let (old, _events, old_addr) = serve(Carrier::Udp);
+    let (new, _events, new_addr) = serve(Carrier::Udp);
+    drop(echo(new.socket()));
+    drop(echo(old.socket()));
+    let mut config = client_config(old_addr, Carrier::Udp);
+    config.heartbeat_timeout = Duration::from_millis(300);
+    let client = ClientProxy::start(config).unwrap();
+    let socket = client.socket();
+    round_trip(&socket, b"to the address known so far").await;
+    client.heartbeat_confirmed(std::time::Instant::now());
+    client.set_resolver(Arc::new(move || Box::pin(async move { vec![new_addr] })));
+
+    old.close();
+    round_trip(&socket, b"to the address that was found").await;
+    assert_eq!(client.status().remote, Some(new_addr));
+}
