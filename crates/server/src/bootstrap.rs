@@ -98,11 +98,7 @@ struct Server {
     proxy: ServerProxy,
     events: Events,
     listener: Listener,
-    settings: ServerSettings,
-}
-
-/// What outlives the set-up.
-struct ServerSettings {
+    signals: Signals,
     options: Options,
     host: Host,
 }
@@ -138,21 +134,15 @@ impl Server {
         };
         let listener = Listener::new(proxy.socket(), credentials, quic_config)
             .context("cannot start the transport")?;
+        // Before the line, because whoever reads it may end us from then on.
+        let signals = Signals::listen().context("cannot wait for signals")?;
         daemon::print_and_detach(&info.to_line()).context("cannot reach the login")?;
-        let settings = ServerSettings { options: options.clone(), host };
-        Ok(Self { proxy, events, listener, settings })
+        Ok(Self { proxy, events, listener, signals, options: options.clone(), host })
     }
 
     /// Serves the client to its end.
     async fn run(self, debug: Option<trace::Messages>) -> Exit {
-        let Self { proxy, mut events, listener, settings } = self;
-        let (mut signals, ServerSettings { options, host }) = match Signals::listen() {
-            Ok(signals) => (signals, settings),
-            Err(error) => {
-                tracing::error!(%error, "cannot wait for signals");
-                return Exit::InitFailed;
-            }
-        };
+        let Self { proxy, mut events, listener, mut signals, options, host } = self;
         let accept = timeout(options.connect_timeout, listener.accept());
         let connection = tokio::select! {
             accepted = accept => match accepted {

@@ -188,7 +188,7 @@ fn evaluate(arguments: &[String], facts: &Facts) -> Option<bool> {
         if name == "all" {
             continue;
         }
-        let Some(value) = value.or_else(|| words.next().map(String::as_str)) else { return None };
+        let value = value.or_else(|| words.next().map(String::as_str))?;
         let verdict = match name.as_str() {
             "user" => Some(pattern::matches_list(&facts.user, value)),
             "group" => Some(match_groups(&facts.groups, value)),

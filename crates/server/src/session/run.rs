@@ -378,10 +378,10 @@ impl Session {
     /// Ends the session, by force if its program does not go.
     pub(crate) async fn kill(&self) {
         self.end();
-        if tokio::time::timeout(KILL_GRACE, self.exited()).await.is_err() {
-            if let Some(leader) = self.living_leader() {
-                log_error(process::signal_group(leader, Signal::KILL));
-            }
+        // In time or not: one that has ended has no living leader.
+        let _ = tokio::time::timeout(KILL_GRACE, self.exited()).await;
+        if let Some(leader) = self.living_leader() {
+            log_error(process::signal_group(leader, Signal::KILL));
         }
     }
 

@@ -1,0 +1,227 @@
+//! The link: its bus, the order of streams, its end, and input after a roam.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Client, command, connect, connect_within, hello, on_pty, only, open, read, write};
+use proto::bus::{Alive, Setting, ToClient, ToServer};
+use proto::codec;
+use proto::ext::{Ext, ExtSet};
+use proto::json::Bytes;
+use proto::open::{
+    BusMessage, DialMessage, DialResponse, IdMessage, ListenMessage, Outcome, Response as _,
+    Timeouts,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tsshd::link::End;
+
+#[tokio::test]
+async fn without_the_extension_a_stream_before_the_bus_is_refused() {
+    let (connection, _link, _served) = connect(ExtSet::NONE).await;
+    let (_send, mut recv) = open(&connection, "session").await;
+    let outcome: Outcome = read(&mut recv).await;
+    assert!(!outcome.is_success());
+}
+
+#[tokio::test]
+async fn early_streams_are_served_in_any_order() {
+    let streams = ["bus", "session", "stderr"];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+        let (connection, _link, _served) = connect(ExtSet::all()).await;
+        let mut opened = Vec::new();
+        for which in order {
+            let (mut send, recv) = open(&connection, streams[which]).await;
+            match which {
+                0 => {
+                    let all = ExtSet::all();
+                    write(&mut send, &BusMessage::new(1, Timeouts::default(), all)).await;
+                }
+                1 => {
+                    let mut start = command(1, "echo out; echo err >&2");
+                    start.stderr = true;
+                    write(&mut send, &start).await;
+                }
+                _ => write(&mut send, &IdMessage { id: 1 }).await,
+            }
+            opened.push((which, send, recv));
+        }
+        opened.sort_by_key(|(which, _, _)| *which);
+        for (which, expected) in [(1, "out\n"), (2, "err\n")] {
+            let recv = &mut opened[which].2;
+            hello(recv).await;
+            hello(recv).await;
+            let mut text = String::new();
+            common::soon("output", recv.read_to_string(&mut text)).await.unwrap();
+            assert_eq!(text, expected, "order {order:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_most_64_streams_wait_for_the_bus() {
+    let (connection, _link, _served) = connect(only(Ext::Early)).await;
+    let mut parked = Vec::new();
+    for _ in 0..80 {
+        parked.push(open(&connection, "session").await);
+    }
+    let mut refused = 0;
+    for (_, recv) in &mut parked {
+        let answer = tokio::time::timeout(Duration::from_millis(1), read::<Outcome>(recv)).await;
+        refused += usize::from(answer.is_ok_and(|outcome| !outcome.is_success()));
+    }
+    // Which answers have come by now is a matter of time; that more than 16
+    // are refused is not.
+    assert!(refused <= 16, "{refused}");
+    let (_send, mut recv) = open(&connection, "session").await;
+    let outcome: Outcome = read(&mut recv).await;
+    assert!(outcome.msg.contains("too many"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_client_whose_bus_never_comes_is_left() {
+    let patience = Duration::from_millis(200);
+    let (_connection, _link, served) = connect_within(ExtSet::all(), patience).await;
+    assert_eq!(common::soon("end", served).await.unwrap(), End::NoBus);
+}
+
+#[tokio::test]
+async fn a_second_bus_is_refused() {
+    let client = Client::start().await;
+    let (_send, mut recv) = open(&client.connection, "bus").await;
+    assert!(!read::<Outcome>(&mut recv).await.is_success());
+}
+
+#[tokio::test]
+async fn heartbeats_are_echoed_and_unknown_commands_stepped_over() {
+    let mut client = Client::start().await;
+    client.say(&codec::command_and_message("telepathy", &IdMessage { id: 9 })).await;
+    for time in [1_700_000_000_000, 0, -5] {
+        client.settle(time).await;
+    }
+    client.order(&ToServer::Alive(Alive { time: 7 })).await;
+    client.settle(8).await;
+    let seven = client.hear("echo", |m| (*m == ToClient::Alive(Alive { time: 7 })).then_some(()));
+    seven.await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_never_heard_again_is_given_up() {
+    let alive = Duration::from_millis(300);
+    let timeouts = Timeouts::new(alive, alive, alive);
+    let client = Client::with(ExtSet::all(), timeouts).await;
+    assert_eq!(common::soon("end", client.served).await.unwrap(), End::Silent);
+}
+
+#[tokio::test]
+async fn close_hangs_up_every_session_and_reports_its_end() {
+    let mut client = Client::start().await;
+    let mut session = client.session(on_pty(1, "echo ready; exec sleep 1000")).await;
+    session.read_until("ready").await;
+    client.say(&codec::command("close")).await;
+    assert_eq!(client.exit(1).await.signal, "HUP");
+    assert_eq!(common::soon("end", client.served).await.unwrap(), End::Closed);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_without_a_word_ends_its_sessions() {
+    let mut client = Client::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("alive");
+    let line = format!("mkfifo {0}; echo ready; exec sleep 1000 >{0}", fifo.display());
+    let mut session = client.session(on_pty(1, &line)).await;
+    session.read_until("ready").await;
+    // The program holds the other end, so this ends with it.
+    let gone = tokio::task::spawn_blocking(move || std::fs::read(fifo));
+    client.connection.close();
+    assert_eq!(common::soon("end", client.served).await.unwrap(), End::Gone);
+    assert_eq!(common::soon("the program's end", gone).await.unwrap().unwrap(), b"");
+}
+
+#[tokio::test]
+async fn after_a_roam_stale_keys_are_dropped_and_reported() {
+    let mut client = Client::start().await;
+    let line = "stty -echo -icanon; echo ready; read -r line; echo \"got [$line]\"";
+    let mut session = client.session(on_pty(1, line)).await;
+    session.read_until("ready").await;
+    client.link.on_new_path().await;
+    let marker = hear_marker(&mut client).await;
+    session.input.write_all(b"rm -rf stale").await.unwrap();
+    session.input.write_all(&marker).await.unwrap();
+    session.input.write_all(b"fresh\n").await.unwrap();
+    session.read_until("got [fresh]").await;
+    let dropped = client.hear("report", |message| match message {
+        ToClient::Discard(discard) if !discard.input.0.is_empty() => Some(discard.input.clone()),
+        _ => None,
+    });
+    assert_eq!(dropped.await, Bytes(b"rm -rf stale".to_vec()));
+}
+
+#[tokio::test]
+async fn after_a_roam_input_without_a_terminal_is_whole() {
+    let mut client = Client::start().await;
+    let mut terminal = client.session(on_pty(1, "echo ready; sleep 1000")).await;
+    terminal.read_until("ready").await;
+    let mut session = client.session(command(2, "cat")).await;
+    session.input.write_all(b"before ").await.unwrap();
+    session.read_until("before ").await;
+    client.link.on_new_path().await;
+    let marker = hear_marker(&mut client).await;
+    session.input.write_all(&[b"under way ", &marker[..], b"after"].concat()).await.unwrap();
+    session.input.shutdown().await.unwrap();
+    assert_eq!(session.outputs().await.0, "under way after");
+}
+
+#[tokio::test]
+async fn a_client_that_wants_its_input_kept_gets_no_marker() {
+    let mut client = Client::start().await;
+    let mut session = client.session(on_pty(1, "read -r line; echo \"got [$line]\"")).await;
+    let keep = Setting { keep_pending_input: Some(true), keep_pending_output: None };
+    client.order(&ToServer::Setting(keep)).await;
+    client.settle(1).await;
+    client.link.on_new_path().await;
+    session.input.write_all(b"typed\n").await.unwrap();
+    session.read_until("got [typed]").await;
+}
+
+async fn hear_marker(client: &mut Client) -> Vec<u8> {
+    client
+        .hear("marker", |message| match message {
+            ToClient::Discard(d) if !d.marker.0.is_empty() => Some(d.marker.0.clone()),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_dialled_connection_carries_bytes_and_both_ends() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let client = Client::start().await;
+    let (mut send, mut recv) = open(&client.connection, "dial").await;
+    hello(&mut recv).await;
+    write(&mut send, &DialMessage { net: "tcp".into(), addr, timeout: Duration::ZERO }).await;
+    let (mut far, _) = listener.accept().await.unwrap();
+    let response: DialResponse = read(&mut recv).await;
+    assert!(response.outcome().is_success(), "{response:?}");
+    assert_eq!(response.remote_addr.unwrap().ip, "127.0.0.1");
+    send.write_all(b"question").await.unwrap();
+    send.shutdown().await.unwrap();
+    let mut text = String::new();
+    common::soon("question", far.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "question");
+    far.write_all(b"answer").await.unwrap();
+    drop(far);
+    let mut text = String::new();
+    common::soon("answer", recv.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "answer");
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_is_refused_as_prohibited() {
+    let client = Client::start().await;
+    let (mut send, mut recv) = open(&client.connection, "listen").await;
+    write(&mut send, &ListenMessage { net: "tcp".into(), addr: "127.0.0.1:0".into() }).await;
+    let outcome: Outcome = read(&mut recv).await;
+    assert_eq!((outcome.is_success(), outcome.code), (false, 101));
+}
