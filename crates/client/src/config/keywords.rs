@@ -128,10 +128,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("bindaddress", Form::Word),
     honoured("canonicaldomains", Form::Files),
     honoured("canonicalizefallbacklocal", Form::Flag),
-    honoured(
-        "canonicalizehostname",
-        Form::Choice(&["true", "false", "yes", "no", "always", "none"]),
-    ),
+    honoured("canonicalizehostname", Form::Choice(&["true", "false", "yes", "no", "always"])),
     honoured("canonicalizemaxdots", Form::Number),
     honoured("ciphers", Form::Word),
     honoured("clearallforwardings", Form::Flag),

@@ -145,7 +145,8 @@ impl<'a> Draft<'a> {
     }
 
     fn option(&mut self, text: &str) -> Result<(), ConfigError> {
-        self.pass(&self.line.host.clone(), false).command_line_option(text)
+        let line = self.line;
+        self.pass(&line.host, false).command_line_option(text)
     }
 
     fn replace(&mut self, slot: &str, value: &str) {

@@ -19,7 +19,7 @@ use proto::ext::{Ext, ExtSet};
 use proto::open::Timeouts;
 use proto::path_auth::PathAuth;
 use proto::{ClientId, PathSerial, ServerId};
-use proxy::driver::{ClientConfig, ClientProxy};
+use proxy::driver::{ClientConfig, ClientProxy, LinkState};
 use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
 use tokio::time::timeout;
@@ -145,6 +145,7 @@ impl Link {
         let credentials = credentials(&mut info);
         let config = quic::Config {
             packet_size: if info.mtu == 0 { quic::DEFAULT_PACKET_SIZE } else { info.mtu },
+            connect_timeout: settings.connect_timeout,
             ..quic::Config::default()
         };
         let silent = || LinkError::Silent {
@@ -153,11 +154,14 @@ impl Link {
             carrier: carrier_name(tcp),
             limit: settings.connect_timeout,
         };
-        let handshake = quic::connect(proxy.socket(), credentials, config);
-        let connection = match timeout(settings.connect_timeout, handshake).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => return Err(silent()),
+        let connection = match quic::connect(proxy.socket(), credentials, config).await {
+            Ok(connection) => connection,
+            Err(quic::ConnectError::Timeout { .. }) => return Err(silent()),
+            // The proxy gave up a moment earlier, for the same reason.
+            Err(_) if matches!(proxy.status().state, LinkState::Failed { .. }) => {
+                return Err(silent());
+            }
+            Err(error) => return Err(error.into()),
         };
         let timeouts = Timeouts::new(
             settings.alive_timeout,

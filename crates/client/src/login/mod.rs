@@ -38,6 +38,7 @@ use tokio::sync::mpsc;
 use crate::config::settings::Settings;
 
 pub(crate) use handler::{Connection, Shared, lost_reason};
+pub use known_hosts::count_entries;
 pub use ui::{Echo, PromptError, Ui};
 
 /// An authenticated ssh connection.

@@ -104,8 +104,9 @@ async fn attend(
     let typing = async {
         match type_in(input, options, escapes, raw, control.as_ref()).await {
             Ok(Typed::Left) => Outcome::Left,
-            // End of input ends nothing but the input.
-            Ok(Typed::EndOfInput) => std::future::pending().await,
+            // End of input ends nothing but the input. Dropping the stream would
+            // do more: a terminal would hang up.
+            Ok(Typed::EndOfInput(_input)) => std::future::pending().await,
             // The far side reads no more: what it has to say still comes.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::future::pending().await,
             Err(error) => Outcome::Failed(error),
@@ -134,7 +135,8 @@ async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, mut to: Output) -> io
 }
 
 enum Typed {
-    EndOfInput,
+    /// Nothing more is typed; the stream is finished as far as it may be.
+    EndOfInput(Box<dyn AsyncWrite + Send + Unpin>),
     Left,
 }
 
@@ -177,7 +179,7 @@ async fn type_in(
         }
     }
     broken_pipe(input.shutdown().await)?;
-    Ok(Typed::EndOfInput)
+    Ok(Typed::EndOfInput(input))
 }
 
 /// Whatever stops us from writing to the far program, it is its input that broke.
