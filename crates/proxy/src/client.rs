@@ -18,7 +18,7 @@
 //! timeout. A dead TCP connection leads from `Up` or `Roaming` to `Down` at
 //! once. `table.txt` beside this file has every transition.
 //!
-//! In `Connecting`, `Roaming` and `Down` a [`Search`] runs: it asks for one new
+//! In `Connecting`, `Roaming` and `Down` a search runs: it asks for one new
 //! path at a time (never two unanswered auths from different sockets: a
 //! reference server keeps one pending address, and a later serial voids an
 //! earlier one), pauses, and asks again. A path is *proven* by its ack or by

@@ -67,8 +67,8 @@ pub enum RenewReason {
 /// What happened to the path, for the driver and the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Open a socket for this path and report [`Client::handle_opened`] or
-    /// [`Client::handle_failed`].
+    /// Open a socket for this path and report [`super::Client::handle_opened`] or
+    /// [`super::Client::handle_failed`].
     Open {
         /// The path to be.
         path: PathId,
