@@ -13,7 +13,7 @@ mod files;
 mod machines;
 mod wire;
 
-pub use files::ssh_config;
+pub use files::{known_hosts, ssh_config};
 pub use machines::{proxy_client, proxy_server};
 pub use wire::{bus_messages, frames, path_auth, server_info, stream_messages};
 
@@ -24,6 +24,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("bus_messages", bus_messages),
     ("frames", frames),
+    ("known_hosts", known_hosts),
     ("path_auth", path_auth),
     ("proxy_client", proxy_client),
     ("proxy_server", proxy_server),

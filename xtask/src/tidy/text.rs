@@ -16,6 +16,9 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         findings.extend(foreign_paths(file));
     }
     findings.extend(registry(tree));
+    for (mark, document, heading) in CITED {
+        findings.extend(citations(tree, mark, document, heading));
+    }
     findings
 }
 
@@ -76,6 +79,33 @@ fn registry(tree: &Tree) -> Vec<Finding> {
         .collect()
 }
 
+/// What the code cites by number can be found in the repository.
+fn citations(tree: &Tree, mark: &str, document: &str, heading: &str) -> Vec<Finding> {
+    let Some(text) = tree.file(document).map(|file| &file.text) else { return Vec::new() };
+    let is_there = |number: &str| {
+        let start = format!("{heading}{number}");
+        text.lines().any(|line| {
+            let rest = line.trim_start_matches('#').trim_start().strip_prefix(&start);
+            rest.is_some_and(|rest| rest.starts_with([' ', '.', ':']))
+        })
+    };
+    let mut findings = Vec::new();
+    for file in tree.rust() {
+        for (index, line) in file.text.lines().enumerate() {
+            for cited in line.split(mark).skip(1) {
+                let end = cited.find(|c: char| !c.is_ascii_digit() && c != '.');
+                let number = cited.get(..end.unwrap_or(cited.len())).unwrap_or_default();
+                let number = number.trim_end_matches('.');
+                if !number.is_empty() && !is_there(number) {
+                    let rule = format!("{mark}{number} is not in {document}");
+                    findings.push(finding(file, index + 1, &rule));
+                }
+            }
+        }
+    }
+    findings
+}
+
 fn finding(file: &File, line: usize, rule: &str) -> Finding {
     Finding { path: file.path.clone(), line, rule: rule.to_owned() }
 }
@@ -90,6 +120,12 @@ const FORBIDDING: [&str; 8] = [
     "crates/devsshd/src/lib.rs",
     "crates/fuzzing/src/lib.rs",
     "xtask/src/main.rs",
+];
+
+/// How the code cites a document, the document, and how its entries begin there.
+const CITED: [(&str, &str, &str); 2] = [
+    (concat!("PROTOCOL", " §"), "docs/protocol.md", ""),
+    (concat!("DESIGN", " D"), "docs/design.md", "* **D"),
 ];
 
 /// Starts of paths that say more about a machine than about the program.
@@ -117,6 +153,17 @@ mod tests {
         let text = "//! A file.\nfn f() { unsafe { g() } }\n";
         assert_eq!(unsafe_code(&file("crates/client/src/a.rs", text)).len(), 1);
         assert_eq!(unsafe_code(&file("crates/client/src/sys/a.rs", text)).len(), 0);
+    }
+
+    #[test]
+    fn a_citation_that_leads_nowhere_is_found() {
+        let cite = CITED[0].0;
+        let code = format!("//! See {cite}2.3 and {cite}9.\n");
+        let files = vec![file("a.rs", &code), file("docs/protocol.md", "### 2.3 UDP\n## 19. No\n")];
+        let (mark, document, heading) = CITED[0];
+        let found = citations(&Tree { files }, mark, document, heading);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].rule.contains('9'), "{found:?}");
     }
 
     #[test]
