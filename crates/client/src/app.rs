@@ -52,7 +52,7 @@ enum Failure {
     Login(LoginError),
     Start(StartError),
     Link(LinkError),
-    Remote(RemoteError),
+    Remote { error: RemoteError, linked: bool },
     Usage(&'static str),
 }
 
@@ -61,7 +61,11 @@ impl Failure {
         match self {
             // In ssh's own words, which are complete.
             Self::Login(error) => reporter.plain_error(error),
-            Self::Remote(error) => reporter.error(error, None),
+            // The refusals of a login come in ssh's own words, too.
+            Self::Remote { error: RemoteError::Refused { reason, .. }, linked: false } => {
+                reporter.plain_error(reason);
+            }
+            Self::Remote { error, .. } => reporter.error(error, None),
             Self::Usage(text) => reporter.plain_error(text),
             Self::Start(error) => reporter.error(error, Some(start_hint(error))),
             Self::Link(error) => reporter.error(error, link_hint(error).as_deref()),
@@ -228,9 +232,14 @@ impl Run {
 
     async fn session(&self, remote: &dyn Remote, request: SessionRequest) -> Result<u8, Failure> {
         let interactive = request.pty.is_some();
-        let options =
-            Options { escape: self.settings.escape_char, stdin_null: self.settings.stdin_null };
-        let outcome = session::run(remote, request, options).await.map_err(Failure::Remote)?;
+        let options = Options {
+            escape: self.settings.escape_char,
+            stdin_null: self.settings.stdin_null,
+            tell: &|text| self.reporter.info(&text),
+        };
+        let outcome = session::run(remote, request, options)
+            .await
+            .map_err(|error| Failure::Remote { error, linked: remote.roams() })?;
         let status = match outcome {
             Outcome::Ended(SessionEnd::Exited(status)) => low_byte(status),
             Outcome::Ended(SessionEnd::Signaled(_))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tssh::cli::{self, Action, CommandLine};
 use tssh::config::{self, Environment, Settings};
 use tssh::report::FAILURE;
-use tssh::terminal::raw;
+use tssh::terminal::{prompt, raw};
 use tssh::{app, guard, logging};
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         raw::restore();
+        prompt::restore();
         default(info);
     }));
     let line = match cli::parse(std::env::args_os().skip(1)) {

@@ -25,12 +25,14 @@ use escape::{Escapes, Step};
 const BUFFER: usize = 64 * 1024;
 
 /// How a session is run locally.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
     /// The escape character, if escapes are on.
     pub escape: Option<u8>,
     /// Read nothing from standard input (`-n`).
     pub stdin_null: bool,
+    /// Tells the user something before the session's output begins.
+    pub tell: &'a dyn Fn(&str),
 }
 
 /// How a session came to its end, as seen from here.
@@ -55,9 +57,9 @@ pub enum Outcome {
 pub async fn run(
     remote: &dyn Remote,
     request: SessionRequest,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Outcome, RemoteError> {
-    let interactive = request.pty.is_some();
+    let wanted_terminal = request.pty.is_some();
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return Ok(Outcome::Failed(error)),
@@ -66,6 +68,11 @@ pub async fn run(
         session = remote.open_session(request) => session?,
         () = signals.leave() => return Ok(Outcome::Killed),
     };
+    // A stderr of its own means that the terminal was asked for and refused.
+    let interactive = wanted_terminal && session.error.is_none();
+    if wanted_terminal && !interactive {
+        (options.tell)("PTY allocation request failed on channel 0");
+    }
     let raw = if interactive && tty::stdin_is_tty() {
         match RawMode::enter() {
             Ok(raw) => Some(raw),
@@ -80,7 +87,7 @@ pub async fn run(
 
 async fn attend(
     session: RemoteSession,
-    options: Options,
+    options: Options<'_>,
     escapes: Escapes,
     raw: Option<&RawMode>,
     signals: &mut Signals,
@@ -142,7 +149,7 @@ enum Typed {
 
 async fn type_in(
     mut input: Box<dyn AsyncWrite + Send + Unpin>,
-    options: Options,
+    options: Options<'_>,
     mut escapes: Escapes,
     raw: Option<&RawMode>,
     control: &dyn SessionControl,
