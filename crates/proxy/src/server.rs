@@ -66,6 +66,8 @@ pub enum Event {
     Silent,
     /// A packet was accepted again after [`Event::Silent`].
     Back,
+    /// The client's guard says that the client is gone (extension `goodbye`).
+    Goodbye,
     /// There is no use in sending for now.
     Lost,
     /// The path in use, lost a moment ago, works again.
@@ -150,6 +152,10 @@ impl Server {
 
     /// Takes a packet.
     pub fn handle_packet(&mut self, now: Instant, from: &Route, packet: &[u8]) -> Verdict {
+        if self.auth(packet) == Some(PathSerial::GOODBYE) {
+            self.events.push_back(Event::Goodbye);
+            return Verdict::Refused;
+        }
         match self.paths {
             Paths::Active(active) | Paths::Roaming { active, .. } if active.route == *from => {
                 self.on_active(active, packet)

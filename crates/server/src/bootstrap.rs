@@ -169,8 +169,10 @@ impl Server {
         );
         let follow_paths = async {
             while let Some(event) = events.next().await {
-                if matches!(event, ServerEvent::NewPath { first: false, .. }) {
-                    link.on_new_path().await;
+                match event {
+                    ServerEvent::NewPath { first: false, .. } => link.on_new_path().await,
+                    ServerEvent::Goodbye => link.client_gone(),
+                    _ => {}
                 }
             }
             std::future::pending().await

@@ -31,6 +31,8 @@ pub enum ServerEvent {
     Silent,
     /// The client is heard again.
     Back,
+    /// The client was killed, as its guard says (extension `goodbye`).
+    Goodbye,
 }
 
 /// A server proxy. Clones are handles on the same one; it ends with
@@ -197,6 +199,7 @@ impl Half for ServerHalf {
                 }
                 Event::Silent => self.tell(ServerEvent::Silent),
                 Event::Back => self.tell(ServerEvent::Back),
+                Event::Goodbye => self.tell(ServerEvent::Goodbye),
                 Event::Recovered => {
                     return Some(Action::Link(LinkChange::Restored { same_network: true }));
                 }

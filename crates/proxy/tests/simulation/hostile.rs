@@ -47,6 +47,19 @@ fn captured_auth_packet_from_another_address_diverts_nothing_and_draws_little() 
 }
 
 #[test]
+fn goodbye_of_the_client_s_guard_is_believed_from_anywhere_and_never_answered() {
+    let mut world = World::connected(1, Conditions::perfect(DELAY));
+    let home = world.served_addr();
+    world.inject(stranger(), &auth(&ProxyKey::new([1; 32]), 11, PathSerial::GOODBYE.0));
+    world.inject(stranger(), &auth(&key(), 12, PathSerial::GOODBYE.0));
+    assert!(!world.server_events.iter().any(|(_, event)| *event == server::Event::Goodbye));
+    world.inject(stranger(), &auth(&key(), 11, PathSerial::GOODBYE.0));
+    assert!(world.server_events.iter().any(|(_, event)| *event == server::Event::Goodbye));
+    assert_eq!(world.server_sent.get(&stranger()), None);
+    assert_eq!(world.served_addr(), home, "it makes no path");
+}
+
+#[test]
 fn replayed_auth_packet_draws_no_answer() {
     let mut world = World::connected(1, Conditions::perfect(DELAY));
     for serial in [0, 1] {

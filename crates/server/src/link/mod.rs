@@ -200,6 +200,11 @@ impl Link {
         .await;
     }
 
+    /// Tells the link that the client will not come back: it was killed.
+    pub fn client_gone(&self) {
+        self.0.finish(End::Gone);
+    }
+
     /// Tells the link that the client has come by a new path: what it typed
     /// before is stale (PROTOCOL §7.6).
     pub async fn on_new_path(&self) {
