@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use pty_process::blocking::Pty;
 use rustix::process::Signal;
 use rustix::termios::{Termios, tcgetattr, tcsetattr};
 
-use crate::process;
 use crate::run::wait_for_exit;
-use crate::transcript::{self, Transcript};
+use crate::transcript::{self, Missing, Transcript};
+use crate::{DEADLINE, process};
 
 /// The settings of a terminal, as `stty -a` would show them.
 ///
@@ -177,6 +178,33 @@ impl PtyClient {
     pub fn sync(&mut self) {
         self.line("echo in-s''ync");
         self.expect("in-sync\r\n");
+    }
+
+    /// Types a line until `text` appears, as a person does after an outage.
+    ///
+    /// What is typed while the path is down never reaches a terminal's program:
+    /// keys meant for another moment are dropped (PROTOCOL §7.6). So one line
+    /// may have no effect, and this one must be harmless to repeat.
+    ///
+    /// # Panics
+    /// When `text` does not appear however often the line is typed.
+    #[track_caller]
+    pub fn insist(&mut self, line: &str, text: &str) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            self.line(line);
+            let found = self.screen.wait_for_bytes_until(
+                text.as_bytes(),
+                self.cursor,
+                deadline.min(Instant::now() + PATIENCE),
+            );
+            match found {
+                Ok(end) => return self.cursor = end,
+                Err(Missing::TimedOut) if Instant::now() < deadline => {}
+                Err(why) => self.fail(&format!("no {text:?} ({why:?})")),
+            }
+        }
     }
 
     /// Changes the size of the terminal.

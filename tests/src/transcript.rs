@@ -52,13 +52,23 @@ impl Transcript {
 
     /// Waits for the end and returns everything.
     pub(crate) fn whole(&self) -> Result<Vec<u8>, Missing> {
-        self.wait(|bytes, ended| ended.then(|| bytes.to_vec()))
+        self.wait(Instant::now() + DEADLINE, |bytes, ended| ended.then(|| bytes.to_vec()))
     }
 
     /// Waits until `needle` appears at or after `from`; returns where it ends.
     pub(crate) fn wait_for_bytes(&self, needle: &[u8], from: usize) -> Result<usize, Missing> {
+        self.wait_for_bytes_until(needle, from, Instant::now() + DEADLINE)
+    }
+
+    /// The same with a deadline of its own.
+    pub(crate) fn wait_for_bytes_until(
+        &self,
+        needle: &[u8],
+        from: usize,
+        deadline: Instant,
+    ) -> Result<usize, Missing> {
         let mut searched = from;
-        self.wait(|bytes, _| {
+        self.wait(deadline, |bytes, _| {
             let start = searched.min(bytes.len());
             let found = find(&bytes[start..], needle).map(|at| start + at + needle.len());
             searched = bytes.len().saturating_sub(needle.len()).max(from);
@@ -72,11 +82,16 @@ impl Transcript {
         from: usize,
         mut accept: impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<T, Missing> {
-        self.wait(|bytes, _| accept(bytes.get(from..).unwrap_or_default()))
+        self.wait(Instant::now() + DEADLINE, |bytes, _| {
+            accept(bytes.get(from..).unwrap_or_default())
+        })
     }
 
-    fn wait<T>(&self, mut probe: impl FnMut(&[u8], bool) -> Option<T>) -> Result<T, Missing> {
-        let deadline = Instant::now() + DEADLINE;
+    fn wait<T>(
+        &self,
+        deadline: Instant,
+        mut probe: impl FnMut(&[u8], bool) -> Option<T>,
+    ) -> Result<T, Missing> {
         let mut state = self.lock();
         loop {
             if let Some(found) = probe(&state.bytes, state.ended) {

@@ -36,7 +36,10 @@ fn the_prompt_takes_few_round_trips(mode: Mode) {
     println!("time to prompt in round trips, {mode:?}: {round_trips:.2} ({near:?}, {far:?})");
     if let Some(link) = &link {
         assert!(link.passed() > 0, "the session goes through the relay");
-        assert!(round_trips < 9.5, "{round_trips:.2} round trips; 9 or fewer are wanted");
+        // The TCP carrier has a handshake of its own, which UDP has not.
+        let wanted = if mode == Mode::Tcp { 10 } else { 9 };
+        let limit = f64::from(wanted) + 0.5;
+        assert!(round_trips < limit, "{round_trips:.2} round trips; {wanted} are wanted");
     } else {
         // OpenSSH takes 9; if the relay were broken this would be far off.
         assert!((5.0..12.0).contains(&round_trips), "{round_trips:.2} round trips");

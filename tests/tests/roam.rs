@@ -9,13 +9,14 @@ fn a_shell_survives_changes_of_the_clients_address(mode: Mode) {
     let mut shell = world.pty([] as [&str; 0]).start();
     shell.sync();
     shell.line("mark=kept");
+    shell.sync();
     for change in 1..=3 {
         let before = relay.paths();
         relay.change_address();
-        shell.line(&format!("echo $mark-{change}-o''k"));
-        shell.expect(&format!("kept-{change}-ok\r\n"));
+        shell.insist(&format!("echo $mark-{change}-o''k"), &format!("kept-{change}-ok\r\n"));
         assert!(relay.paths() > before, "the session goes by a new path");
     }
+    shell.sync();
     shell.line("exit 3");
     shell.assert_ends(3);
     world.wait_until_nothing_runs();

@@ -88,3 +88,16 @@ fn five_sessions_at_once_do_not_disturb_each_other(mode: Mode) {
     }
     world.wait_until_nothing_runs();
 }
+
+in_modes!(everywhere, a_session_outlives_the_time_allowed_for_connecting);
+fn a_session_outlives_the_time_allowed_for_connecting(mode: Mode) {
+    let world = World::new(mode);
+    // The limit for the UDP login is ten seconds at both ends.
+    let mut shell = world.pty([] as [&str; 0]).start();
+    shell.sync();
+    shell.line("mark=kept; sleep 12");
+    shell.line("echo mark-$mark.");
+    shell.expect("mark-kept.\r\n");
+    shell.line("exit 0");
+    shell.assert_ends(0);
+}
