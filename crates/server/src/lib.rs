@@ -19,7 +19,6 @@ mod session;
 #[expect(unsafe_code, reason = "system calls are made here and nowhere else")]
 mod sys;
 mod trace;
-mod wire;
 
 pub use bootstrap::run;
 pub use exit::Exit;

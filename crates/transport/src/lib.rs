@@ -16,5 +16,6 @@ mod driver;
 
 #[cfg(feature = "driver")]
 pub use driver::{
-    Connection, ConnectionError, DatagramError, HandshakeFailure, RecvStream, SendStream, quic,
+    Connection, ConnectionError, DatagramError, HandshakeFailure, RecvStream, SendStream, frames,
+    quic,
 };

@@ -15,7 +15,7 @@ use proxy::driver::{ClientProxy, LinkState, LinkStatus};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use transport::{Connection, RecvStream, SendStream};
+use transport::{Connection, RecvStream, SendStream, frames};
 
 use crate::remote::{RemoteError, SessionEnd};
 use crate::wire;
@@ -96,7 +96,7 @@ impl Bus {
         timeouts: Timeouts,
         ext: ExtSet,
     ) -> Self {
-        let (outgoing, frames) = mpsc::unbounded_channel();
+        let (outgoing, queue) = mpsc::unbounded_channel();
         let (warn, warnings) = mpsc::unbounded_channel();
         let first = BusMessage::new(server_proto, timeouts, ext);
         let _ = outgoing.send(codec::command_and_message(StreamCommand::Bus.name(), &first));
@@ -117,7 +117,7 @@ impl Bus {
                 proxy: proxy.clone(),
             }),
         };
-        tokio::spawn(bus.clone().run(connection.clone(), frames, warn, timeouts));
+        tokio::spawn(bus.clone().run(connection.clone(), queue, warn, timeouts));
         bus
     }
 
@@ -195,12 +195,12 @@ impl Bus {
     async fn run(
         self,
         connection: Connection,
-        frames: mpsc::UnboundedReceiver<Vec<u8>>,
+        queue: mpsc::UnboundedReceiver<Vec<u8>>,
         warn: mpsc::UnboundedSender<String>,
         timeouts: Timeouts,
     ) {
         let end = tokio::select! {
-            end = self.converse(&connection, frames, warn) => end,
+            end = self.converse(&connection, queue, warn) => end,
             error = connection.closed() => End::Lost(error.to_string()),
             end = self.beat(timeouts) => end,
             end = server_gone(&self.shared.proxy) => end,
@@ -250,7 +250,7 @@ impl Bus {
     async fn converse(
         &self,
         connection: &Connection,
-        frames: mpsc::UnboundedReceiver<Vec<u8>>,
+        queue: mpsc::UnboundedReceiver<Vec<u8>>,
         warn: mpsc::UnboundedSender<String>,
     ) -> End {
         let (send, mut recv) = match connection.open_stream().await {
@@ -258,16 +258,15 @@ impl Bus {
             Err(error) => return End::Lost(error.to_string()),
         };
         send.set_priority(BUS_PRIORITY);
-        tokio::spawn(write(send, frames));
+        tokio::spawn(write(send, queue));
         match self.initialise(&mut recv).await {
             Ok(()) => {}
             Err(RemoteError::Refused { reason, .. }) => return End::Closed(reason),
             Err(error) => return End::Lost(error.to_string()),
         }
         loop {
-            let (name, body) = match self.read(&mut recv).await {
-                Ok(pair) => pair,
-                Err(_) => return End::Lost("the server ended the connection".into()),
+            let Ok(Some((name, body))) = read(&mut recv).await else {
+                return End::Lost("the server ended the connection".into());
             };
             match ToClient::decode(&name, &body) {
                 Ok(Some(ToClient::Quit(quit))) => return End::Closed(quit.msg),
@@ -288,12 +287,6 @@ impl Bus {
         }
         self.shared.up.send_replace(true);
         Ok(())
-    }
-
-    async fn read(&self, recv: &mut RecvStream) -> Result<(String, Vec<u8>), wire::ReadError> {
-        let name = wire::read_command(recv).await?;
-        let body = if name == CLOSE { Vec::new() } else { wire::read_body(recv).await? };
-        Ok((name, body))
     }
 
     fn on_message(&self, message: ToClient, warn: &mpsc::UnboundedSender<String>) {
@@ -339,9 +332,16 @@ impl Bus {
     }
 }
 
+/// Reads a command and its message; `None` at the end of the bus.
+async fn read(recv: &mut RecvStream) -> Result<Option<(String, Vec<u8>)>, frames::ReadError> {
+    let Some(name) = frames::read_command(recv).await? else { return Ok(None) };
+    let body = if name == CLOSE { Vec::new() } else { frames::read_raw_message(recv).await? };
+    Ok(Some((name, body)))
+}
+
 /// Writes frames as they are queued; ends the stream behind the last one.
-async fn write(mut send: SendStream, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
-    while let Some(frame) = frames.recv().await {
+async fn write(mut send: SendStream, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = queue.recv().await {
         if send.write_all(&frame).await.is_err() {
             return;
         }

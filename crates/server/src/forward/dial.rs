@@ -10,7 +10,7 @@ use transport::{RecvStream, SendStream};
 
 use crate::config::policy::Target;
 use crate::config::{Policy, Refusal};
-use crate::wire::{self, ReadError};
+use transport::frames::{self, ReadError};
 
 /// Read at once, each way.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -37,7 +37,7 @@ pub(crate) async fn serve(
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ReadError> {
-    let message: DialMessage = wire::read_message(&mut recv).await?;
+    let message: DialMessage = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
     let response = |remote_addr| DialResponse { code: 0, msg: NO_ERROR.into(), remote_addr };
     match dial(policy, &message).await {
@@ -47,19 +47,19 @@ pub(crate) async fn serve(
                 port: address.port(),
                 zone: String::new(),
             });
-            wire::write_message(&mut send, &response(address)).await?;
+            frames::write_message(&mut send, &response(address)).await?;
             let (read, write) = stream.into_split();
             relay(send, recv, read, write).await;
         }
         Ok(Dialled::Unix(stream)) => {
-            wire::write_message(&mut send, &response(None)).await?;
+            frames::write_message(&mut send, &response(None)).await?;
             let (read, write) = stream.into_split();
             relay(send, recv, read, write).await;
         }
         Err(error) => {
             let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
             let refusal = DialResponse { code, msg: error.to_string(), remote_addr: None };
-            wire::write_message(&mut send, &refusal).await?;
+            frames::write_message(&mut send, &refusal).await?;
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use transport::{RecvStream, SendStream};
 use super::{Bus, End, Inner};
 use crate::session::winsize;
 use crate::sys::process;
-use crate::wire::{self, ReadError};
+use transport::frames::{self, ReadError};
 
 /// The bus goes before everything else.
 const PRIORITY: i32 = 10;
@@ -35,22 +35,22 @@ impl Inner {
             self.outbox_end.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(outbox) = outbox else {
             let refusal = Outcome::failure("there is a bus already");
-            return Ok(wire::write_message(&mut send, &refusal).await?);
+            return Ok(frames::write_message(&mut send, &refusal).await?);
         };
         send.set_priority(PRIORITY);
         self.bus.send_replace(Bus::Claimed);
-        wire::write_message(&mut send, &Outcome::success()).await?;
-        let hello: BusMessage = wire::read_message(&mut recv).await?;
+        frames::write_message(&mut send, &Outcome::success()).await?;
+        let hello: BusMessage = frames::read_message(&mut recv).await?;
         if let Err(error) = version::check(hello.proto_ver, &hello.client_ver) {
             let msg = format!("client {error}, please upgrade");
             let refusal = BusResponse { msg, ..BusResponse::default() };
-            return Ok(wire::write_message(&mut send, &refusal).await?);
+            return Ok(frames::write_message(&mut send, &refusal).await?);
         }
         let used = hello.ext_set().and(self.granted);
         (self.on_bus_up)(hello.heartbeat_timeout);
         let next_session_id = self.registry().next_id();
         let response = BusResponse { code: 0, msg: NO_ERROR.into(), next_session_id };
-        wire::write_message(&mut send, &response).await?;
+        frames::write_message(&mut send, &response).await?;
         self.bus.send_replace(Bus::Up(used));
         tracing::info!(?used, "bus is up");
         let reader = async {
@@ -183,13 +183,13 @@ enum Order {
 }
 
 async fn read_order(recv: &mut RecvStream) -> Result<Order, ReadError> {
-    let Some(name) = wire::read_command(recv).await? else {
+    let Some(name) = frames::read_command(recv).await? else {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     };
     if name == bus::CLOSE {
         return Ok(Order::Close);
     }
-    let body = wire::read_raw_message(recv).await?;
+    let body = frames::read_raw_message(recv).await?;
     match ToServer::decode(&name, &body).map_err(codec::FrameError::from)? {
         Some(message) => Ok(Order::Message(message)),
         None => Ok(Order::Unknown(name)),

@@ -14,7 +14,7 @@ use super::registry::Stderr;
 use super::{Bus, Inner};
 use crate::forward::dial;
 use crate::session::{self, Ending, Running, StartError};
-use crate::wire::{self, ReadError};
+use transport::frames::{self, ReadError};
 
 impl Inner {
     /// Serves one stream to its end.
@@ -30,38 +30,38 @@ impl Inner {
         mut recv: RecvStream,
     ) -> Result<(), ReadError> {
         let patience = self.connect_timeout;
-        let Ok(name) = timeout(patience, wire::read_command(&mut recv)).await else {
+        let Ok(name) = timeout(patience, frames::read_command(&mut recv)).await else {
             send.reset();
             return Ok(());
         };
         let Some(name) = name? else { return Ok(()) };
         let Some(command) = StreamCommand::from_name(&name) else {
             let refusal = Outcome::failure(format!("unknown command {name:?}"));
-            return Ok(wire::write_message(&mut send, &refusal).await?);
+            return Ok(frames::write_message(&mut send, &refusal).await?);
         };
         if command == StreamCommand::Bus {
             return self.serve_bus(send, recv).await;
         }
         if let Err(refusal) = self.wait_for_bus().await {
-            return Ok(wire::write_message(&mut send, &refusal).await?);
+            return Ok(frames::write_message(&mut send, &refusal).await?);
         }
         match command {
             StreamCommand::Session => {
-                wire::write_message(&mut send, &Outcome::success()).await?;
+                frames::write_message(&mut send, &Outcome::success()).await?;
                 self.serve_session(send, recv).await
             }
             StreamCommand::Stderr => {
-                wire::write_message(&mut send, &Outcome::success()).await?;
+                frames::write_message(&mut send, &Outcome::success()).await?;
                 self.serve_stderr(send, recv).await
             }
             StreamCommand::Dial => {
-                wire::write_message(&mut send, &Outcome::success()).await?;
+                frames::write_message(&mut send, &Outcome::success()).await?;
                 dial::serve(&self.host.policy, send, recv).await
             }
             _ => {
                 let msg = format!("{name} is not supported by this server yet");
                 let refusal = Outcome { code: CODE_PROHIBITED, msg };
-                Ok(wire::write_message(&mut send, &refusal).await?)
+                Ok(frames::write_message(&mut send, &refusal).await?)
             }
         }
     }
@@ -91,13 +91,13 @@ impl Inner {
         mut send: SendStream,
         mut recv: RecvStream,
     ) -> Result<(), ReadError> {
-        let message: IdMessage = wire::read_message(&mut recv).await?;
+        let message: IdMessage = frames::read_message(&mut recv).await?;
         // Judged before the answer, kept after it: the session may take it at once.
         let verdict = self.registry().can_keep_stderr(message.id);
         if let Err(reason) = verdict {
-            return Ok(wire::write_message(&mut send, &Outcome::failure(reason)).await?);
+            return Ok(frames::write_message(&mut send, &Outcome::failure(reason)).await?);
         }
-        wire::write_message(&mut send, &Outcome::success()).await?;
+        frames::write_message(&mut send, &Outcome::success()).await?;
         self.registry().keep_stderr(message.id, Stderr { send, _recv: recv });
         self.registry_changed();
         Ok(())
@@ -109,19 +109,19 @@ impl Inner {
         mut send: SendStream,
         mut recv: RecvStream,
     ) -> Result<(), ReadError> {
-        let start: StartMessage = wire::read_message(&mut recv).await?;
+        let start: StartMessage = frames::read_message(&mut recv).await?;
         let id = start.id;
         let reserved = self.registry().reserve(id);
         if let Err(reason) = reserved {
-            return Ok(wire::write_message(&mut send, &Outcome::failure(reason)).await?);
+            return Ok(frames::write_message(&mut send, &Outcome::failure(reason)).await?);
         }
         let _slot = Reservation { link: self, id };
         let stderr = self.stderr_of(&start).await;
         let (running, stderr) = match self.start(&start, stderr) {
             Ok(started) => started,
-            Err(refusal) => return Ok(wire::write_message(&mut send, &refusal).await?),
+            Err(refusal) => return Ok(frames::write_message(&mut send, &refusal).await?),
         };
-        wire::write_message(&mut send, &Outcome::success()).await?;
+        frames::write_message(&mut send, &Outcome::success()).await?;
         if start.agent.is_some() || start.x11.is_some() {
             self.warn("agent and X11 forwarding are not supported by this server yet").await;
         }

@@ -4,6 +4,7 @@
 //! protocol knowledge: that is in [`quic`].
 
 mod error;
+pub mod frames;
 pub mod quic;
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Reading and writing the protocol's frames on streams.
+//! Reading and writing the protocol's frames on streams (PROTOCOL §6.1).
 //!
 //! Reads take exactly one frame and not a byte more: what follows the message
 //! of a stream belongs to a program. Lengths are judged by `proto::codec`.
@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Why a frame could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+#[non_exhaustive]
+pub enum ReadError {
     /// The stream failed or ended in the middle of a frame.
     #[error("stream failed: {0}")]
     Io(#[from] io::Error),
@@ -21,7 +22,12 @@ pub(crate) enum ReadError {
 }
 
 /// Reads a command; `None` when the stream ends before one.
-pub(crate) async fn read_command(
+///
+/// # Errors
+/// [`ReadError`]; the place in the stream is lost.
+/// # Cancel safety
+/// None, as for all reads here.
+pub async fn read_command(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<String>, ReadError> {
     let mut header = [0; 1];
@@ -35,9 +41,10 @@ pub(crate) async fn read_command(
 }
 
 /// Reads the bytes of a message.
-pub(crate) async fn read_raw_message(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Vec<u8>, ReadError> {
+///
+/// # Errors
+/// [`ReadError`], also for a message that is announced to be over the limit.
+pub async fn read_raw_message(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ReadError> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await?;
     let len = codec::message_len(header)?;
@@ -51,7 +58,10 @@ pub(crate) async fn read_raw_message(
 }
 
 /// Reads a message.
-pub(crate) async fn read_message<M: Message>(
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn read_message<M: Message>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<M, ReadError> {
     let json = read_raw_message(stream).await?;
@@ -59,7 +69,10 @@ pub(crate) async fn read_message<M: Message>(
 }
 
 /// Writes a message.
-pub(crate) async fn write_message<M: Message>(
+///
+/// # Errors
+/// Those of the stream.
+pub async fn write_message<M: Message>(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &M,
 ) -> io::Result<()> {
