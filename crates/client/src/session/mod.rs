@@ -59,7 +59,8 @@ pub async fn run(
     request: SessionRequest,
     options: Options<'_>,
 ) -> Result<Outcome, RemoteError> {
-    let wanted_terminal = request.pty.is_some();
+    let asked_size = request.pty.as_ref().map(|pty| pty.size);
+    let wanted_terminal = asked_size.is_some();
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return Ok(Outcome::Failed(error)),
@@ -81,6 +82,10 @@ pub async fn run(
     } else {
         None
     };
+    if interactive && asked_size != Some(tty::size()) {
+        // The terminal changed during the login, before anyone listened for it.
+        session.control.resize(tty::size());
+    }
     let escapes = Escapes::new(if raw.is_some() { options.escape } else { None });
     Ok(attend(session, options, escapes, raw.as_ref(), &mut signals).await)
 }
