@@ -2,8 +2,9 @@
 //!
 //! Everything lives in one temporary directory and dies with the value. The
 //! user is whoever runs the tests: OpenSSH and tssh take the home directory
-//! from the passwd entry, so no file of a world relies on `HOME`; every path
-//! is spelled out in the client's configuration instead.
+//! from the passwd entry, so no file of a client relies on `HOME`; every path
+//! is spelled out in its configuration instead. Remote shells do go by `HOME`,
+//! so sshd gives them an empty one.
 //!
 //! Processes of a world are known by a mark in their environment, which sshd
 //! hands down to its sessions (`SetEnv`) and which survives daemonising, or
@@ -290,8 +291,10 @@ impl World {
     /// When the directories cannot be listed.
     pub fn stray_files(&self) -> Vec<PathBuf> {
         let list = |name| fs::read_dir(self.path(name)).expect("a directory of the world is there");
-        let entries = list("tmp").chain(list("home"));
-        entries.map(|entry| entry.expect("an entry can be read").path()).collect()
+        let entries = list("tmp").chain(list("home")).chain(list("login"));
+        let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+        // The shell's own habit, not ours.
+        paths.filter(|path| !path.ends_with(".bash_history")).collect()
     }
 
     /// Returns what sshd has logged so far.
@@ -332,7 +335,7 @@ impl World {
     fn build(builder: &WorldBuilder) -> Self {
         let dir = tempfile::Builder::new().prefix("e2e-").tempdir().expect("a temporary directory");
         let path = |name: &str| dir.path().join(name);
-        for name in ["tmp", "home"] {
+        for name in ["tmp", "home", "login"] {
             fs::create_dir(path(name)).expect("a directory of the world can be made");
         }
         keygen(&path("host_key"), "");
@@ -449,6 +452,8 @@ fn dedup(mut processes: Vec<Process>) -> Vec<Process> {
 fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
     let sftp = &builder.sftp;
     let dir = dir.display();
+    // HOME: shells read no start files of whoever runs the tests. They still begin
+    // in the directory of the passwd entry, which sshd does not let us choose.
     // AcceptEnv is the distributions' usual value: tsshd reads the system's
     // sshd_config, which a test must not write, so the two have to agree.
     format!(
@@ -466,7 +471,7 @@ fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
          MaxStartups 100\n\
          LogLevel VERBOSE\n\
          AcceptEnv LANG LC_*\n\
-         SetEnv {SERVER_MARK}={mark} TMPDIR={dir}/tmp\n\
+         SetEnv {SERVER_MARK}={mark} TMPDIR={dir}/tmp HOME={dir}/login\n\
          Subsystem sftp {sftp}\n"
     )
 }

@@ -1,6 +1,6 @@
 //! The environment of the remote program.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use e2e::{Mode, World, in_modes};
 
@@ -75,12 +75,6 @@ fn variables(output: &[u8]) -> BTreeMap<String, String> {
         .map(|(name, value)| match name {
             // Ports and terminals are each session's own.
             "SSH_CLIENT" | "SSH_CONNECTION" | "SSH_TTY" => (name.to_owned(), "…".to_owned()),
-            // A login shell's start files have run before tsshd, and bash runs them
-            // again for the command: what they put in front is there twice.
-            "PATH" => (
-                name.to_owned(),
-                value.split(':').collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(":"),
-            ),
             _ => (name.to_owned(), value.to_owned()),
         })
         .collect()

@@ -15,7 +15,7 @@ use e2e::{Mode, World, in_modes};
 /// One-way delays in milliseconds; far enough apart that noise of some tens of
 /// milliseconds changes the result by a small part of one round trip.
 const NEAR: u64 = 25;
-const FAR: u64 = 175;
+const FAR: u64 = 325;
 
 in_modes!(everywhere, the_prompt_takes_few_round_trips);
 #[expect(clippy::print_stdout, reason = "the number is the point of this test")]
