@@ -8,6 +8,7 @@
 mod demo;
 mod dist;
 mod fuzz;
+mod platforms;
 mod purity;
 mod shell;
 mod test;

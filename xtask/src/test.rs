@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{purity, shell, tidy};
+use crate::{platforms, purity, shell, tidy};
 
 /// Runs all steps; fails when one of them does.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
@@ -32,6 +32,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         shell::run(shell::cargo(words))
     });
     steps.run("purity", purity::run);
+    match platforms::why_not() {
+        None => drop(steps.run("windows", platforms::run)),
+        Some(why) => steps.skip("windows", &why),
+    }
     Ok(steps.summary())
 }
 
