@@ -21,12 +21,6 @@ impl Process {
         send(self.pid, signal);
     }
 
-    /// Returns whether it is still there and not a zombie.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        stat(self.pid).is_some()
-    }
-
     /// Returns whether its program file is called `name`.
     #[must_use]
     pub fn is_program(&self, name: &str) -> bool {

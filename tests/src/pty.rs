@@ -30,13 +30,11 @@ pub struct PtyBuilder {
     cols: u16,
     adjust: Option<Adjust>,
     stdin: Option<Stdio>,
-    stdout: Option<Stdio>,
 }
 
 impl PtyBuilder {
     pub(crate) fn new(command: Command) -> Self {
-        let (stdin, stdout) = (None, None);
-        Self { command, rows: 24, cols: 80, adjust: None, stdin, stdout }
+        Self { command, rows: 24, cols: 80, adjust: None, stdin: None }
     }
 
     /// Adds words after the host: the remote command.
@@ -74,13 +72,6 @@ impl PtyBuilder {
         self
     }
 
-    /// Gives the client another standard output than the terminal it sits in.
-    #[must_use]
-    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
-        self.stdout = Some(stdout.into());
-        self
-    }
-
     /// Starts it.
     ///
     /// # Panics
@@ -102,9 +93,6 @@ impl PtyBuilder {
         let mut command = pty_process::blocking::Command::from(self.command);
         if let Some(stdin) = self.stdin {
             command = command.stdin(stdin);
-        }
-        if let Some(stdout) = self.stdout {
-            command = command.stdout(stdout);
         }
         let child = command.spawn(pts).expect("the client starts in the pty");
         let screen = Transcript::record(File::from(output));
@@ -245,11 +233,6 @@ impl PtyClient {
     #[must_use]
     pub fn modes_before(&self) -> &Modes {
         &self.before
-    }
-
-    /// Waits until the client has switched the terminal to raw mode.
-    pub fn wait_until_raw(&self) {
-        crate::wait_until("the client takes the terminal over", || self.modes() != self.before);
     }
 
     /// Checks that the terminal is as it was before the client started.

@@ -169,14 +169,6 @@ impl Running {
         process::send(self.pid(), signal);
     }
 
-    /// Returns whether it still runs.
-    ///
-    /// # Panics
-    /// When the system does not say.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be asked after").is_none()
-    }
-
     /// Waits for its end.
     ///
     /// # Panics
