@@ -213,7 +213,7 @@ impl Run {
             return Err(Failure::Link(LinkError::Malformed("address of the login")));
         };
         let Started { info, session } = started;
-        let link = Link::connect(info, peer.ip(), &self.settings.udp).await;
+        let link = Link::connect(info, peer, &self.settings.udp).await;
         // The login has served its purpose either way; its farewell costs the session nothing.
         tokio::spawn(async move {
             drop(session);

@@ -181,7 +181,7 @@ async fn run(request: SessionRequest, record: &Record) -> SessionEnd {
     let server = Reference::start();
     let info = server.info.clone();
     let serving = tokio::spawn(server.serve(record.clone()));
-    let link = Link::connect(info, Ipv4Addr::LOCALHOST.into(), &settings()).await.unwrap();
+    let link = Link::connect(info, (Ipv4Addr::LOCALHOST, 22).into(), &settings()).await.unwrap();
     let mut session = link.open_session(request).await.unwrap();
     let mut output = String::new();
     session.output.read_to_string(&mut output).await.unwrap();

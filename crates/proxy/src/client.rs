@@ -314,7 +314,6 @@ impl Client {
         }
         if self.attempt().is_some_and(|a| now >= a.deadline) {
             // Whatever failed before, this time it was silence.
-            self.last_error = None;
             // In the first connect the next candidate is due at once.
             let first = matches!(self.state, State::Connecting { .. });
             self.last_error = None;
@@ -406,7 +405,8 @@ impl Client {
         let asked = self.attempt().and_then(|a| {
             // Before the auth packet has gone out there is nothing to follow.
             let path = Path { id: a.id, route: a.route.filter(|_| a.allowance > 0)? };
-            Some(Pending { path, allowance_bytes: a.allowance })
+            let follows = path.route.carrier == Carrier::Udp || self.config.tcp_pipelining;
+            follows.then_some(Pending { path, allowance_bytes: a.allowance })
         });
         match &self.state {
             State::Connecting { .. } => Routes { active: asked.map(|p| p.path), pending: None },

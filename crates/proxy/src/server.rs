@@ -38,7 +38,7 @@ use proto::{ClientId, PathSerial, ServerId};
 use crate::path::{Carrier, Change, Path, Pending, Route, Routes, Verdict};
 use crate::seal::{NONCE_LEN, ProxyKey, SEALED_LEN, Sealer};
 use crate::socket::PathId;
-use crate::timers::{AMPLIFICATION, DUMMY_LEN};
+use crate::timers::{AMPLIFICATION, DUMMY_LEN, HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MIN};
 
 /// What the server machine has to know.
 #[derive(Clone, Debug)]
@@ -194,8 +194,10 @@ impl Server {
     }
 
     /// Tells that the bus is up with this heartbeat timeout: from now on
-    /// silence counts.
+    /// silence counts. A client that names none, or one too short to mean
+    /// anything, gets the default.
     pub fn set_bus_up(&mut self, now: Instant, timeout: Duration) {
+        let timeout = if timeout < HEARTBEAT_TIMEOUT_MIN { HEARTBEAT_TIMEOUT } else { timeout };
         self.liveness = Liveness::Fresh { timeout, at: now };
     }
 
@@ -352,7 +354,13 @@ impl Server {
     }
 
     fn on_unknown(&mut self, now: Instant, from: &Route, packet: &[u8]) -> Verdict {
-        let Some(serial) = self.auth(packet).filter(|&serial| serial > self.serial) else {
+        // While a path waits for its proof its serial may come from elsewhere
+        // again: whoever copied the auth packet and was faster must not keep the
+        // client itself out (PROTOCOL §16). Only proof decides between them.
+        let unproven = matches!(self.paths, Paths::Pending(_) | Paths::Roaming { .. });
+        let is_fresh =
+            |&serial: &PathSerial| serial > self.serial || (unproven && serial == self.serial);
+        let Some(serial) = self.auth(packet).filter(is_fresh) else {
             return Verdict::Refused;
         };
         self.serial = serial;

@@ -13,6 +13,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// (PROTOCOL §11, "heartbeat timeout").
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The shortest heartbeat timeout the server takes from a client: ten round trips of a slow link
+/// fit into the default, none into less than this.
+pub const HEARTBEAT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// Auth packets are repeated at this pace until the path is proven (PROTOCOL §2.5).
 pub const AUTH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -57,3 +61,7 @@ pub const TCP_UNAUTHENTICATED_MAX: usize = 4;
 
 /// How long a TCP connection may take to authenticate (DESIGN D10).
 pub const TCP_AUTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait before connections are accepted again, after that failed for lack of
+/// descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -101,20 +101,22 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// Connects to the server described by `info` at `host`.
+    /// Connects to the server described by `info` at the address of `host`, whose port is
+    /// that of the login and whose zone, for link-local addresses, is kept.
     ///
     /// # Errors
     /// [`LinkError`], within the connect timeout.
     pub async fn connect(
         mut info: ServerInfo,
-        host: IpAddr,
+        host: SocketAddr,
         settings: &UdpSettings,
     ) -> Result<Self, LinkError> {
         if info.transport()? == TransportKind::Kcp {
             return Err(LinkError::Transport("KCP"));
         }
         let tcp = info.is_tcp();
-        let addr = SocketAddr::new(host, info.port);
+        let mut addr = host;
+        addr.set_port(info.port);
         let proxy_key = ProxyKey::from_slice(info.proxy_key.expose())
             .ok_or(LinkError::Malformed("proxy key"))?;
         let client_id = match info.client_id {
@@ -134,6 +136,7 @@ impl Link {
             candidates: vec![addr],
             carrier: if tcp { Carrier::Tcp } else { Carrier::Udp },
             connect_timeout: settings.connect_timeout,
+            tcp_pipelining: ext.has(Ext::Early),
             heartbeat_timeout: settings.heartbeat_timeout,
         })
         .map_err(|source| LinkError::Socket {
@@ -149,7 +152,7 @@ impl Link {
             ..quic::Config::default()
         };
         let silent = || LinkError::Silent {
-            host,
+            host: host.ip(),
             port: info.port,
             carrier: carrier_name(tcp),
             limit: settings.connect_timeout,

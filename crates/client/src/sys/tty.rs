@@ -157,9 +157,9 @@ fn encode(termios: &Termios) -> Vec<(u8, u32)> {
 /// `_POSIX_VDISABLE` of this system.
 const VDISABLE: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
 
-fn flags<F: Copy>(modes: &mut Vec<(u8, u32)>, table: &[(u8, F)], set: F)
+fn flags<F>(modes: &mut Vec<(u8, u32)>, table: &[(u8, F)], set: F)
 where
-    F: std::ops::BitAnd<Output = F> + PartialEq,
+    F: Copy + PartialEq + std::ops::BitAnd<Output = F>,
 {
     modes.extend(table.iter().map(|(opcode, flag)| (*opcode, u32::from(set & *flag == *flag))));
 }

@@ -26,6 +26,10 @@ pub struct Config {
     /// How long the first connect, and each later attempt, may take. Several
     /// candidates share it. Default [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
+    /// Whether packets may follow the auth frame of a TCP connection at once. A
+    /// reference server reads the first frame with a single call, so it has to
+    /// be alone until its ack has come; ours takes it apart. Default no.
+    pub tcp_pipelining: bool,
     /// How long nothing may be heard before the link is lost; checked once the
     /// first heartbeat was confirmed. Default [`HEARTBEAT_TIMEOUT`].
     pub heartbeat_timeout: Duration,
@@ -47,6 +51,7 @@ impl Config {
             carrier: Carrier::Udp,
             candidates,
             connect_timeout: CONNECT_TIMEOUT,
+            tcp_pipelining: false,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
         }
     }

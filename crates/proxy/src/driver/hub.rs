@@ -19,7 +19,7 @@ use super::tcp::TcpPort;
 use super::udp::UdpPort;
 use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
-use crate::timers::CONNECT_TIMEOUT;
+use crate::timers::{ACCEPT_PAUSE, CONNECT_TIMEOUT};
 
 /// Packets offered in one [`Transmit`]. A kernel takes up to 64; beyond a
 /// handful the gain is small, and bursts hurt on real links.
@@ -202,20 +202,25 @@ impl<H: Half> Hub<H> {
     fn accept(&self, shared: &mut Shared<H>, cx: &mut Context<'_>) {
         let now = shared.now();
         let mut accepted = Vec::new();
+        let mut failed = false;
         for listener in &shared.listeners {
             while let Poll::Ready(next) = listener.poll_accept(cx) {
                 match next {
                     Ok(connection) => accepted.push(connection),
-                    // Out of descriptors, most likely: the next packet or
-                    // timer comes by here again.
+                    // Out of descriptors, most likely. Nothing else may come by
+                    // here again while the client is away.
                     Err(error) => {
                         tracing::debug!(%error, "cannot accept");
+                        failed = true;
                         break;
                     }
                 }
             }
         }
-        if accepted.is_empty() {
+        if failed {
+            shared.accept_again.get_or_insert(now + ACCEPT_PAUSE);
+        }
+        if accepted.is_empty() && !failed {
             return;
         }
         for (stream, remote) in accepted {

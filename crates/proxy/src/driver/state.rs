@@ -86,6 +86,8 @@ pub(super) struct Shared<H> {
     pub(super) closed: bool,
     /// A send found no room; cleared when there is room again.
     pub(super) blocked: bool,
+    /// When to try again to accept connections, after that failed.
+    pub(super) accept_again: Option<Instant>,
     /// The smallest packet that a pending path had no allowance for.
     pub(super) refused_bytes: u64,
     /// What the background task waits for at the latest.
@@ -182,6 +184,7 @@ impl<H: Half> Shared<H> {
             links: VecDeque::new(),
             closed: false,
             blocked: false,
+            accept_again: None,
             refused_bytes: 0,
             armed: None,
             background: None,
@@ -219,9 +222,13 @@ impl<H: Half> Shared<H> {
 
     /// Takes in a connection that has to authenticate soon, if there is room.
     pub(super) fn admit(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) {
-        let strangers = self.ports.values().filter(|port| port.expires().is_some()).count();
-        if strangers >= TCP_UNAUTHENTICATED_MAX {
-            return;
+        let strangers = || self.ports.iter().filter_map(|(id, port)| Some((port.expires()?, *id)));
+        if strangers().count() >= TCP_UNAUTHENTICATED_MAX
+            && let Some((_, oldest)) = strangers().min_by_key(|(expires, _)| *expires)
+        {
+            // An honest client authenticates at once, so it is the oldest that
+            // has to go: idle strangers must not keep the client out.
+            self.ports.remove(&oldest);
         }
         let Ok(port) = TcpPort::new(stream) else { return };
         let socket = self.new_socket();
@@ -372,12 +379,16 @@ impl<H: Half> Shared<H> {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let expiry = self.ports.values().filter_map(Port::expires);
-        expiry.chain(self.half.poll_timeout()).min()
+        expiry.chain(self.half.poll_timeout()).chain(self.accept_again).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.ports
             .retain(|_, port| !matches!(port, Port::Tcp { expires: Some(at), .. } if now >= *at));
+        if self.accept_again.is_some_and(|at| now >= at) {
+            self.accept_again = None;
+            self.reader.wake();
+        }
         self.half.handle_timeout(now);
     }
 

@@ -38,6 +38,7 @@ fn event_name(event: Event) -> &'static str {
         Event::Back => "back",
         Event::Recovered => "recovered",
         Event::Lost => "lost",
+        Event::Goodbye => "goodbye",
         Event::Knock => "knock",
         Event::Close { .. } => "close",
     }

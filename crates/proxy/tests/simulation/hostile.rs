@@ -60,6 +60,22 @@ fn goodbye_of_the_client_s_guard_is_believed_from_anywhere_and_never_answered() 
 }
 
 #[test]
+fn auth_packet_that_a_stranger_delivers_first_does_not_keep_the_client_out() {
+    let now = std::time::Instant::now();
+    let mut server = Server::new(server_config());
+    let route = |n: u8| Route::udp(SocketId(0), SocketAddr::new([n, 0, 0, 1].into(), 1), None);
+    let packet = auth(&key(), 11, 1);
+    assert_eq!(server.handle_packet(now, &route(6), &packet), Verdict::Consumed);
+    assert_eq!(server.handle_packet(now, &route(1), &packet), Verdict::Consumed);
+    let verdict = server.handle_packet(now, &route(1), &crate::world::genuine(100));
+    let Verdict::Deliver { path, unproven: true } = verdict else { panic!("{verdict:?}") };
+    server.handle_accepted(now, path);
+    assert_eq!(server.active().map(|path| path.route), Some(route(1)));
+    // Once the path is proven, its auth packet is worth nothing from elsewhere.
+    assert_eq!(server.handle_packet(now, &route(6), &packet), Verdict::Refused);
+}
+
+#[test]
 fn replayed_auth_packet_draws_no_answer() {
     let mut world = World::connected(1, Conditions::perfect(DELAY));
     for serial in [0, 1] {

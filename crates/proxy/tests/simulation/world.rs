@@ -44,7 +44,11 @@ pub(crate) fn key() -> ProxyKey {
 
 pub(crate) fn client_config(carrier: Carrier) -> client::Config {
     let candidates = vec![server_addr()];
-    client::Config { carrier, ..client::Config::new(ClientId(11), ServerId(22), key(), candidates) }
+    client::Config {
+        carrier,
+        tcp_pipelining: true,
+        ..client::Config::new(ClientId(11), ServerId(22), key(), candidates)
+    }
 }
 
 pub(crate) fn server_config() -> server::Config {
