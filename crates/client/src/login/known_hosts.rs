@@ -9,6 +9,7 @@
 //! Invariant: a key is compared as its bytes on the wire, so that a key type
 //! unknown to us can still be revoked or found to have changed.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -100,7 +101,7 @@ pub(super) fn other_names(files: &[PathBuf], key: &[u8], limit: usize) -> (Vec<S
     for file in files {
         let Ok(text) = fs::read(file) else { continue };
         for (number, line) in lines(&text) {
-            let Some(line) = Line::parse(line) else { continue };
+            let Some(line) = Line::parse(&line) else { continue };
             if line.marker != Marker::None || line.key().as_deref() != Some(key) {
                 continue;
             }
@@ -171,7 +172,7 @@ fn parse<'a>(
     matches: impl Fn(&str) -> bool + 'a,
 ) -> impl Iterator<Item = Entry> + 'a {
     lines(text).filter_map(move |(number, line)| {
-        let line = Line::parse(line).filter(|line| matches(line.hosts))?;
+        let line = Line::parse(&line).filter(|line| matches(line.hosts))?;
         Some(Entry {
             file: file.to_path_buf(),
             line: number,
@@ -182,10 +183,15 @@ fn parse<'a>(
     })
 }
 
-fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &str)> {
+/// The lines of a text and their numbers.
+///
+/// A line is read whatever its comment is written in: passing one over would
+/// make a known host unknown, or a revoked key good. Bytes that are no UTF-8
+/// match nothing in the fields that count.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, Cow<'_, str>)> {
     text.split(|&byte| byte == b'\n')
         .enumerate()
-        .filter_map(|(index, line)| Some((index + 1, std::str::from_utf8(line).ok()?)))
+        .map(|(index, line)| (index + 1, String::from_utf8_lossy(line)))
 }
 
 /// One line, cut into its fields.

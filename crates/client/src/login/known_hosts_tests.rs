@@ -104,6 +104,25 @@ fn a_file_that_is_not_text_does_not_hide_its_good_lines() {
 }
 
 #[test]
+fn a_comment_in_an_old_encoding_hides_neither_a_host_nor_a_revocation() {
+    let comment = b" Andr\xe9's laptop\n"; // Latin-1
+    let check = |line: String| {
+        let text = [line.as_bytes(), comment].concat();
+        let entries = parse(Path::new("f"), &text, |hosts| names_host(hosts, "host")).collect();
+        let hosts = KnownHosts { entries };
+        match hosts.check(&blob(KEY)) {
+            Verdict::Known => "known",
+            Verdict::Changed(_) => "changed",
+            Verdict::Revoked => "revoked",
+            Verdict::Unknown => "unknown",
+        }
+    };
+    assert_eq!(check(format!("host ssh-ed25519 {KEY}")), "known");
+    assert_eq!(check(format!("host ssh-ed25519 {OTHER}")), "changed");
+    assert_eq!(check(format!("@revoked * ssh-ed25519 {KEY}")), "revoked");
+}
+
+#[test]
 fn a_revoked_key_is_revoked_even_where_it_is_also_known() {
     let text = format!("host ssh-ed25519 {KEY}\n@revoked * ssh-ed25519 {KEY}\n");
     assert_eq!(known(&text, "host").check(&blob(KEY)), Verdict::Revoked);
