@@ -8,7 +8,13 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Makes a queue that takes room from `budget`, one permit per byte.
+/// What a piece costs besides its bytes: its place in the queue and its own
+/// allocation, rounded up. Without it a server that sends single bytes would
+/// make us hold many times the budget.
+const PIECE_COST: usize = 128;
+
+/// Makes a queue that takes room from `budget`: one permit per byte and
+/// [`PIECE_COST`] per piece.
 pub(super) fn pipe(budget: &Arc<Semaphore>, budget_bytes: u32) -> (PipeWriter, PipeReader) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let writer = PipeWriter { chunks: sender, budget: Arc::clone(budget), budget_bytes };
@@ -32,13 +38,17 @@ pub(super) struct PipeWriter {
 impl PipeWriter {
     /// Queues `data`, waiting while there is no room. Without a reader it is dropped.
     pub(super) async fn write(&self, data: Bytes) {
-        let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        // Says nothing, would read as the end, and the server's window does not limit it.
+        if data.is_empty() {
+            return;
+        }
+        let cost = u32::try_from(data.len() + PIECE_COST).unwrap_or(u32::MAX);
         // A single piece larger than the budget may have all of it.
-        let size = size.min(self.budget_bytes);
+        let cost = cost.min(self.budget_bytes);
         let room = tokio::select! {
             biased;
             () = self.chunks.closed() => return,
-            room = Arc::clone(&self.budget).acquire_many_owned(size) => room,
+            room = Arc::clone(&self.budget).acquire_many_owned(cost) => room,
         };
         if let Ok(room) = room {
             // Failing means that the reader has just gone.
@@ -61,13 +71,9 @@ impl AsyncRead for PipeReader {
     ) -> Poll<std::io::Result<()>> {
         let mut chunk = match self.current.take() {
             Some(chunk) => chunk,
-            None => loop {
-                match ready!(self.chunks.poll_recv(cx)) {
-                    None => return Poll::Ready(Ok(())),
-                    // An empty piece would read as the end.
-                    Some(chunk) if chunk.data.is_empty() => {}
-                    Some(chunk) => break chunk,
-                }
+            None => match ready!(self.chunks.poll_recv(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(chunk) => chunk,
             },
         };
         let taken = chunk.data.len().min(buf.remaining());
@@ -106,6 +112,26 @@ mod tests {
         reader.read_to_string(&mut all).await.expect("whole");
         assert_eq!(all, "abcdefga longer one");
         wrote.await.expect("done");
+    }
+
+    #[tokio::test]
+    async fn small_pieces_are_held_back_by_what_they_cost_and_empty_ones_are_not_held() {
+        const PIECES: usize = 10;
+        let budget_bytes = PIECES * (PIECE_COST + 1);
+        let budget = Arc::new(Semaphore::new(budget_bytes));
+        let (writer, mut reader) =
+            pipe(&budget, u32::try_from(budget_bytes).expect("a small number"));
+        for _ in 0..PIECES {
+            writer.write(Bytes::new()).await;
+            writer.write(Bytes::from_static(b"x")).await;
+        }
+        assert_eq!(reader.chunks.len(), PIECES);
+        let mut further = tokio_test_pending(writer.write(Bytes::from_static(b"y")));
+        assert!(further.as_mut().now_or_never().is_none(), "the budget is spent");
+        let mut byte = [0];
+        reader.read_exact(&mut byte).await.expect("the first byte");
+        further.await;
+        assert_eq!(reader.chunks.len(), PIECES);
     }
 
     #[tokio::test]
