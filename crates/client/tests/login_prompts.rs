@@ -9,6 +9,7 @@ mod support;
 
 use devsshd::{Config, DevSshd, Question};
 use support::Script;
+use tokio::io::AsyncReadExt as _;
 use tssh::config::{Environment, Settings, resolve};
 use tssh::login::{Login, LoginError, connect};
 use tssh::remote::{Program, Remote as _, SessionEnd, SessionRequest};
@@ -89,6 +90,24 @@ async fn a_right_password_logs_in_after_a_wrong_one() {
         SessionRequest { program: Program::Exec(b"exit 5".to_vec()), pty: None, env: Vec::new() };
     let session = login.open_session(request).await.expect("a session");
     assert_eq!(session.end.await, SessionEnd::Exited(5));
+}
+
+#[tokio::test]
+async fn a_status_counts_only_when_all_output_has_come() {
+    // Written when the shell is gone, so behind its status; the output stays open.
+    const COMMAND: &[u8] =
+        b"(while kill -0 $$; do sleep 0.01; done 2>/dev/null; echo more; exec sleep 600) & exit 0";
+    let world = World::new(Some("right"), &[]).await;
+    let (result, _) = world.log_in(&[], &["right"]).await;
+    let login = result.expect("a login");
+    let request =
+        SessionRequest { program: Program::Exec(COMMAND.to_vec()), pty: None, env: Vec::new() };
+    let mut session = login.open_session(request).await.expect("a session");
+    let mut more = [0; 5];
+    session.output.read_exact(&mut more).await.expect("what comes behind the status");
+    assert_eq!(&more, b"more\n");
+    world.server.stop().await;
+    assert_eq!(session.end.await, SessionEnd::Unknown);
 }
 
 #[tokio::test]

@@ -253,8 +253,14 @@ struct Pump {
 const STDERR: u32 = 1;
 
 impl Pump {
+    /// Returns how the program ended, once everything it wrote is queued.
+    ///
+    /// A status alone does not say that: it may overtake output that others
+    /// still write. Without the end of the data (or of the channel) behind it,
+    /// output may be missing, and the end is [`SessionEnd::Unknown`].
     async fn run(mut self) -> SessionEnd {
         let mut how = SessionEnd::Unknown;
+        let mut complete = false;
         while let Some(message) = self.channel.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
@@ -268,6 +274,7 @@ impl Pump {
                     }
                 }
                 ChannelMsg::Eof => {
+                    complete = true;
                     self.output = None;
                     self.error = None;
                 }
@@ -279,11 +286,14 @@ impl Pump {
                 ChannelMsg::ExitSignal { signal_name, .. } => {
                     how = SessionEnd::Signaled(signal_word(signal_name));
                 }
-                ChannelMsg::Close => break,
+                ChannelMsg::Close => {
+                    complete = true;
+                    break;
+                }
                 _ => {}
             }
         }
-        how
+        if complete { how } else { SessionEnd::Unknown }
     }
 }
 
@@ -418,7 +428,8 @@ fn signal_word(signal: Sig) -> String {
     }
 }
 
-/// Bytes of output a session may have queued here before the connection stalls.
+/// Bytes of output a session may have queued here, with what it costs to hold
+/// them, before the connection stalls.
 const QUEUE_BYTES: u32 = 4 * 1024 * 1024;
 
 /// How long to wait for a farewell to be sent, or for the reason of an end.
