@@ -3,10 +3,13 @@
 //! Keys, cookies and typed bytes are never logged at any level.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogLevel;
 
@@ -23,23 +26,74 @@ pub struct LogFileError {
 /// # Errors
 /// [`LogFileError`] when `file` cannot be appended to.
 pub fn start(level: LogLevel, file: Option<&Path>) -> Result<(), LogFileError> {
-    let directives = match level {
-        LogLevel::Debug1 => "tssh=debug,tssh_proxy=debug,tssh_transport=debug,tsshd=debug",
-        LogLevel::Debug2 => "debug",
-        LogLevel::Debug3 => "trace",
-        _ => return Ok(()),
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
-        .without_time()
-        .with_ansi(false);
+    let Some(directives) = directives(level) else { return Ok(()) };
     match file {
-        None => builder.with_writer(std::io::stderr).init(),
+        None => subscriber(directives, std::io::stderr).init(),
         Some(path) => {
-            let file = File::options().append(true).create(true).open(path);
-            let file = file.map_err(|source| LogFileError { path: path.to_owned(), source })?;
-            builder.with_writer(Mutex::new(file)).init();
+            let file =
+                open(path).map_err(|source| LogFileError { path: path.to_owned(), source })?;
+            subscriber(directives, Mutex::new(file)).init();
         }
     }
     Ok(())
+}
+
+/// What is written at a level; `None`: nothing.
+fn directives(level: LogLevel) -> Option<&'static str> {
+    match level {
+        LogLevel::Debug1 => Some("tssh=debug,tssh_proxy=debug,tssh_transport=debug,tsshd=debug"),
+        // russh's agent prints what it signs, byte by byte.
+        LogLevel::Debug2 => Some("debug,russh::keys::agent=info"),
+        LogLevel::Debug3 => Some("trace,russh::keys::agent=info"),
+        _ => None,
+    }
+}
+
+fn subscriber<W>(directives: &str, writer: W) -> impl SubscriberInitExt + use<W>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(directives))
+        .without_time()
+        .with_ansi(false)
+        .with_writer(writer)
+        .finish()
+}
+
+/// Opens a log file, which names hosts and users: a new one is its owner's alone, as ssh's is.
+fn open(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_new_log_file_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = open(&directory.path().join("log")).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_the_agent_signs_is_logged_at_no_level() {
+        for level in [LogLevel::Debug2, LogLevel::Debug3] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("log");
+            let writer = Mutex::new(open(&path).unwrap());
+            let log = subscriber(directives(level).unwrap(), writer);
+            {
+                let _log = log.set_default();
+                tracing::debug!(target: "russh::keys::agent::client", "sign_request: [1, 2]");
+                tracing::debug!(target: "russh::client", "kex done");
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("kex done"), "{text}");
+            assert!(!text.contains("sign_request"), "{text}");
+        }
+    }
 }
