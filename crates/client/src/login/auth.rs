@@ -350,8 +350,11 @@ impl<'a> Authentication<'a> {
                 biased;
                 Some(event) = self.events.recv() => match event {
                     Event::Banner(text) => self.ui.banner(&text),
-                    // A second host key can only come in a second key
-                    // exchange, which russh checks against the first.
+                    // russh asks about the key of the first exchange only, and
+                    // does not compare that of a later one. A later exchange
+                    // runs inside the encryption of the first, so whoever
+                    // answers it holds what was agreed with the first key.
+                    // Were we asked, the dropped verdict would refuse.
                     Event::HostKey { .. } => {}
                 },
                 result = &mut request => return result,
