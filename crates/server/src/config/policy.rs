@@ -1,11 +1,11 @@
 //! Answers to "may it?" from the host's sshd_config and the user's own.
 //!
 //! The user's file may restrict further, never relax: a request is granted
-//! only if every file grants it. This binds nobody who has a shell here; it
-//! keeps our service from offering what the administrator has switched off.
+//! only if every file grants it. What follows from a file that cannot be read
+//! is decided in docs/decisions/0017. This binds nobody who has a shell here;
+//! it keeps our service from offering what the administrator has switched off.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::pattern;
@@ -29,14 +29,24 @@ pub(crate) enum Target<'a> {
 /// What this host allows.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
-    /// The system's file first, then the user's.
-    files: Vec<SshdConfig>,
-    /// Whether there is no system's file at all.
-    has_no_system_file: bool,
+    system: System,
+    /// The user's own file.
+    user: Option<SshdConfig>,
     /// Whether sshd started us in place of another command.
     was_forced: bool,
     /// What the user should know.
     notes: Vec<String>,
+}
+
+/// The system's file.
+#[derive(Debug, Default)]
+enum System {
+    /// There is none.
+    #[default]
+    Missing,
+    /// It is there and says what we may not know.
+    Unreadable(PathBuf),
+    Read(SshdConfig),
 }
 
 /// The usual places of the system's file, in order (PROTOCOL §10.1).
@@ -56,7 +66,8 @@ impl Policy {
     /// Reads the system's and the user's files.
     pub(crate) fn load(account: &Account) -> Self {
         let system = SYSTEM_DIRS.map(|dir| Path::new(dir).join("sshd_config"));
-        let system = system.into_iter().find(|path| path.exists());
+        // One that cannot be looked at is there as well.
+        let system = system.into_iter().find(|path| path.try_exists().unwrap_or(true));
         let config_home = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty());
         let config_home = config_home.map_or_else(|| account.home.join(".config"), PathBuf::from);
         let user = Some(config_home.join("tsshd/sshd_config")).filter(|path| path.exists());
@@ -79,15 +90,26 @@ impl Policy {
             ..Facts::default()
         };
         let facts = facts.with_connection(ssh_connection);
-        let mut policy = Self {
-            has_no_system_file: system.is_none(),
-            was_forced: original_command.is_some(),
-            ..Self::default()
-        };
-        for path in system.into_iter().chain(user) {
+        let mut policy = Self { was_forced: original_command.is_some(), ..Self::default() };
+        if let Some(path) = system {
+            policy.system = match SshdConfig::read(&path, &facts) {
+                Ok(config) => System::Read(config),
+                Err(error) => {
+                    let path_shown = path.display();
+                    policy.notes.push(format!(
+                        "cannot read {path_shown} ({error}): OpenSSH's defaults apply"
+                    ));
+                    System::Unreadable(path)
+                }
+            };
+        }
+        if let Some(path) = user {
             match SshdConfig::read(&path, &facts) {
-                Ok(config) => policy.files.push(config),
-                Err(error) => policy.notes.push(unreadable_note(&path, &error)),
+                Ok(config) => policy.user = Some(config),
+                Err(error) => {
+                    let path = path.display();
+                    policy.notes.push(format!("cannot read {path} ({error}): it is left out"));
+                }
             }
         }
         policy
@@ -100,26 +122,16 @@ impl Policy {
 
     /// Returns whether the client may set the environment variable `name`.
     pub(crate) fn accepts_env(&self, name: &str) -> bool {
-        let matches = |patterns: &[String]| patterns.iter().any(|p| pattern::matches(name, p));
-        if self.has_no_system_file && !ACCEPTED_BY_DEFAULT.iter().any(|p| pattern::matches(name, p))
-        {
-            return false;
-        }
-        if self.files.is_empty() {
-            return self.has_no_system_file;
-        }
-        self.files.iter().enumerate().all(|(i, file)| {
-            let list = file.list("acceptenv");
-            // A user's file without the keyword does not restrict.
-            let is_users = i > 0 || self.has_no_system_file;
-            if list.is_empty() && is_users {
-                return true;
-            }
-            let granted =
-                |certain: bool| list.iter().any(|c| c.certain == certain && matches(&c.arguments));
-            let may_be_replaced = list.iter().any(|c| !c.certain);
-            granted(true) && (!may_be_replaced || granted(false))
-        })
+        let by_system = match &self.system {
+            System::Missing => ACCEPTED_BY_DEFAULT.iter().any(|p| pattern::matches(name, p)),
+            // OpenSSH's default: none.
+            System::Unreadable(_) => false,
+            System::Read(file) => lists_env(file, name),
+        };
+        // A user's file without the keyword does not restrict.
+        let by_user =
+            |file: &SshdConfig| file.list("acceptenv").is_empty() || lists_env(file, name);
+        by_system && self.user.as_ref().is_none_or(by_user)
     }
 
     /// Returns the command that is run whatever is asked for, if there is one.
@@ -127,7 +139,8 @@ impl Policy {
     /// # Errors
     /// [`Refusal`] when one may be in effect that we cannot know.
     pub(crate) fn forced_command(&self) -> Result<Option<&str>, Refusal> {
-        for file in &self.files {
+        self.unless_forced_unseen("ForceCommand may be set")?;
+        for file in self.files() {
             let values = file.values("forcecommand");
             let is_none = |c: &Candidate| c.rest.eq_ignore_ascii_case("none");
             // Had another block's command been in force, sshd would have told us.
@@ -135,7 +148,7 @@ impl Policy {
             if self.was_forced && (unclear || file.unreadable.is_some()) {
                 return Err(refusal(
                     "ForceCommand",
-                    file,
+                    &file.path,
                     "may be set in a part that cannot be read",
                 ));
             }
@@ -148,6 +161,9 @@ impl Policy {
 
     /// Returns whether a pty may be allocated.
     ///
+    /// Allowed where a part of a file cannot be read, unlike a connection:
+    /// nearly every session wants one, and whoever runs a command can open one.
+    ///
     /// # Errors
     /// [`Refusal`].
     pub(crate) fn permits_tty(&self) -> Result<(), Refusal> {
@@ -159,10 +175,11 @@ impl Policy {
     /// # Errors
     /// [`Refusal`].
     pub(crate) fn permits_dial(&self, target: Target<'_>) -> Result<(), Refusal> {
-        if let Some(file) = self.files.iter().find(|file| file.unreadable.is_some()) {
+        self.unless_forced_unseen("forwarding may be forbidden")?;
+        if let Some(file) = self.files().find(|file| file.unreadable.is_some()) {
             return Err(refusal(
                 "forwarding",
-                file,
+                &file.path,
                 "may be forbidden in a part that cannot be read",
             ));
         }
@@ -178,10 +195,14 @@ impl Policy {
     }
 
     fn permits_open(&self, host: &str, port: u16) -> Result<(), Refusal> {
-        for file in &self.files {
+        for file in self.files() {
             for candidate in file.values("permitopen") {
                 if !candidate.arguments.iter().any(|rule| opens(rule, host, port)) {
-                    return Err(refusal("PermitOpen", file, "does not list that destination"));
+                    return Err(refusal(
+                        "PermitOpen",
+                        &file.path,
+                        "does not list that destination",
+                    ));
                 }
             }
         }
@@ -190,26 +211,55 @@ impl Policy {
 
     /// Returns the command line of the subsystem `name`.
     pub(crate) fn subsystem(&self, name: &str) -> Option<&str> {
-        let all = self.files.iter().flat_map(|file| file.list("subsystem"));
+        let all = self.files().flat_map(|file| file.list("subsystem"));
         let mut named = all.filter(|c| c.certain && c.arguments.first().is_some_and(|n| n == name));
         let rest = &named.next()?.rest;
         let end = rest.find(char::is_whitespace)?;
         rest.get(end..).map(str::trim_start).filter(|line| !line.is_empty())
     }
 
+    /// Refuses when sshd forced a command and the file that may say so, and
+    /// what goes with it, cannot be read: such a user may have no shell.
+    fn unless_forced_unseen(&self, what: &str) -> Result<(), Refusal> {
+        match &self.system {
+            System::Unreadable(path) if self.was_forced => {
+                Err(Refusal(format!("{what} in {}, which cannot be read", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses when a value of `keyword` that applies, or may, is a forbidding one.
     fn unless(&self, keyword: &str, forbids: impl Fn(&str) -> bool) -> Result<(), Refusal> {
         let lower = keyword.to_ascii_lowercase();
-        for file in &self.files {
+        for file in self.files() {
             for candidate in file.values(&lower) {
                 let value = candidate.arguments.first().map_or("", String::as_str);
                 if forbids(&value.to_ascii_lowercase()) {
-                    return Err(refusal(keyword, file, &format!("is {value}")));
+                    return Err(refusal(keyword, &file.path, &format!("is {value}")));
                 }
             }
         }
         Ok(())
     }
+
+    /// The files that were read: the system's first, then the user's.
+    fn files(&self) -> impl Iterator<Item = &SshdConfig> {
+        let system = match &self.system {
+            System::Read(file) => Some(file),
+            System::Missing | System::Unreadable(_) => None,
+        };
+        system.into_iter().chain(&self.user)
+    }
+}
+
+/// Returns whether AcceptEnv lists `name`, whichever blocks apply.
+fn lists_env(file: &SshdConfig, name: &str) -> bool {
+    let list = file.list("acceptenv");
+    let matches = |c: &Candidate| c.arguments.iter().any(|p| pattern::matches(name, p));
+    let granted = |certain: bool| list.iter().any(|c| c.certain == certain && matches(c));
+    let may_be_replaced = list.iter().any(|c| !c.certain);
+    granted(true) && (!may_be_replaced || granted(false))
 }
 
 /// Judges one rule of PermitOpen.
@@ -223,12 +273,8 @@ fn opens(rule: &str, host: &str, port: u16) -> bool {
         && (allowed_port == "*" || allowed_port.parse() == Ok(port))
 }
 
-fn refusal(keyword: &str, file: &SshdConfig, why: &str) -> Refusal {
-    Refusal(format!("{keyword} {why}, in {}", file.path.display()))
-}
-
-fn unreadable_note(path: &Path, error: &io::Error) -> String {
-    format!("cannot read {} ({error}): OpenSSH's defaults apply", path.display())
+fn refusal(keyword: &str, file: &Path, why: &str) -> Refusal {
+    Refusal(format!("{keyword} {why}, in {}", file.display()))
 }
 
 #[cfg(test)]
@@ -306,6 +352,43 @@ mod tests {
         assert_eq!(policy(Some(unclear), None, false).forced_command(), Ok(None));
     }
 
+    /// A policy under a system's file that cannot be read: it is a directory,
+    /// which not even the superuser reads as a file.
+    fn under_unreadable(user: Option<&str>, forced: bool) -> Policy {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("user");
+        std::fs::write(&own, user.unwrap_or_default()).unwrap();
+        let original = forced.then(|| OsString::from("tsshd"));
+        let system = Some(dir.path().to_owned());
+        Policy::from_files(system, user.map(|_| own), &account(), "", original)
+    }
+
+    #[test]
+    fn a_forced_command_in_a_file_that_cannot_be_read_is_refused() {
+        let forced = under_unreadable(None, true);
+        let refused = forced.forced_command().unwrap_err();
+        assert!(refused.0.starts_with("ForceCommand may be set in "), "{refused}");
+        assert!(forced.permits_dial(Target::Unix).is_err());
+        let own = under_unreadable(Some("ForceCommand mine"), true);
+        assert!(own.forced_command().is_err(), "the user's file does not stand in for it");
+        // sshd says that nothing was forced: the usual case where only root reads the file.
+        let free = under_unreadable(None, false);
+        assert_eq!(free.forced_command(), Ok(None));
+        assert_eq!(free.permits_dial(Target::Tcp("h", 1)), Ok(()));
+        assert!(matches!(free.notes(), [note] if note.contains("OpenSSH's defaults apply")));
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_forbids_connections_and_no_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("broken.conf")).unwrap();
+        let main = dir.path().join("sshd_config");
+        std::fs::write(&main, "Include *.conf").unwrap();
+        let policy = Policy::from_files(Some(main), None, &account(), "", None);
+        assert!(policy.permits_dial(Target::Unix).is_err());
+        assert_eq!(policy.permits_tty(), Ok(()));
+    }
+
     #[test]
     fn variables_are_accepted_as_the_files_say() {
         let accepted = |system: Option<&str>, user: Option<&str>| {
@@ -319,6 +402,8 @@ mod tests {
         assert_eq!(accepted(Some("AcceptEnv LC_* FOO"), Some("AcceptEnv FOO")), [false, true]);
         assert_eq!(accepted(Some("AcceptEnv FOO\nMatch all\nAcceptEnv LC_*"), None), [true, false]);
         assert_eq!(accepted(Some("AcceptEnv FOO\nMatch host x\nAcceptEnv LC_*"), None), [false; 2]);
+        let own = under_unreadable(Some("AcceptEnv LC_* FOO"), false);
+        assert!(!own.accepts_env("FOO"), "the user's list is not the system's");
     }
 
     #[test]

@@ -5,10 +5,9 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::ChildStdin;
 use tokio::sync::mpsc;
-use transport::{RecvStream, SendStream};
 
 use super::run::{Output, Session};
 use crate::sys::pty::Master;
@@ -27,7 +26,7 @@ const DRAIN_BYTES: usize = 128 * 1024;
 pub(super) async fn pty_output(
     session: &Session,
     master: &Master,
-    send: &mut SendStream,
+    send: &mut (impl AsyncWrite + Unpin),
     exited: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -35,8 +34,10 @@ pub(super) async fn pty_output(
     loop {
         tokio::select! {
             biased;
-            () = session.hung_up() => return Ok(()),
+            // Before the hang-up: one that comes when the program has ended
+            // takes nothing from what it had printed.
             () = &mut exited => break,
+            () = session.hung_up() => return Ok(()),
             n = master.read(&mut buffer) => match n? {
                 0 => return Ok(()),
                 n => forward(session, Output::Stdout, buffer.get(..n), send).await?,
@@ -57,7 +58,7 @@ pub(super) async fn pipe_output(
     session: &Session,
     which: Output,
     mut pipe: impl AsyncRead + Unpin,
-    send: &mut SendStream,
+    send: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -77,7 +78,7 @@ async fn forward(
     session: &Session,
     which: Output,
     piece: Option<&[u8]>,
-    send: &mut SendStream,
+    send: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
     if let Some(marker) = session.take_redraw_marker(which) {
         send.write_all(&marker).await?;
@@ -88,7 +89,7 @@ async fn forward(
 /// Carries input to a pty until the client ends it or the pty is hung up.
 pub(super) async fn pty_input(
     session: &Session,
-    mut recv: RecvStream,
+    mut recv: impl AsyncRead + Unpin,
     master: &Master,
     dropped: &mpsc::Sender<Vec<u8>>,
 ) {
@@ -98,7 +99,7 @@ pub(super) async fn pty_input(
 /// Carries input to a pipe until the client ends it, and closes it then.
 pub(super) async fn pipe_input(
     session: &Session,
-    mut recv: RecvStream,
+    mut recv: impl AsyncRead + Unpin,
     pipe: ChildStdin,
     dropped: &mpsc::Sender<Vec<u8>>,
 ) {
@@ -114,7 +115,15 @@ enum Sink<'a> {
 impl Sink<'_> {
     async fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Pty(master) => master.write_all(bytes).await,
+            Self::Pty(master) => {
+                // Typed where no program holds the terminal: lost, as on any
+                // terminal. That is no end of anything; above all, what the last
+                // program has printed may still be on its way to the client.
+                if let Err(error) = master.write_all(bytes).await {
+                    tracing::debug!(%error, "nobody takes a terminal's input");
+                }
+                Ok(())
+            }
             Self::Pipe(pipe) => pipe.write_all(bytes).await,
         }
     }
@@ -122,7 +131,7 @@ impl Sink<'_> {
 
 async fn input(
     session: &Session,
-    recv: &mut RecvStream,
+    recv: &mut (impl AsyncRead + Unpin),
     mut sink: Sink<'_>,
     dropped: &mpsc::Sender<Vec<u8>>,
 ) {
@@ -149,5 +158,50 @@ async fn input(
             tracing::debug!(%error, "the program takes no more input");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::pty;
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    use tokio::process::{Child, Command};
+
+    /// A terminal whose program has run `line` and ended, and nobody has read or waited.
+    fn ended(line: &str) -> (Master, Child) {
+        let (master, slave) = pty::open().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        let child = slave.spawn(command).unwrap();
+        let program = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+        waitid(WaitId::Pid(program), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        (master, child)
+    }
+
+    #[tokio::test]
+    async fn keys_for_a_terminal_nobody_holds_are_taken_and_lost() {
+        let (master, _child) = ended("true");
+        let (mut client, recv) = tokio::io::duplex(4);
+        let (dropped, _reports) = mpsc::channel(1);
+        let session = Session::for_test();
+        let typing = async {
+            for _ in 0..100 {
+                client.write_all(b"key").await.unwrap();
+            }
+            drop(client);
+        };
+        tokio::join!(pty_input(&session, recv, &master, &dropped), typing);
+    }
+
+    #[tokio::test]
+    async fn a_hang_up_behind_the_program_s_end_takes_nothing_of_its_output() {
+        let (master, mut child) = ended("stty -opost; printf %50000s. x");
+        child.wait().await.unwrap();
+        let session = Session::for_test();
+        session.end();
+        let mut out = Vec::new();
+        pty_output(&session, &master, &mut out, std::future::ready(())).await.unwrap();
+        assert_eq!((out.len(), out.last()), (50_001, Some(&b'.')));
     }
 }

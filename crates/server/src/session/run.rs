@@ -330,6 +330,20 @@ async fn run_pipes(
 }
 
 impl Session {
+    /// A session whose program was never there.
+    #[cfg(test)]
+    pub(super) fn for_test() -> Self {
+        let state = State { master: None, input: Input::new(true, None), redraw: [None, None] };
+        Self {
+            id: SessionId(1),
+            has_pty: true,
+            leader: None,
+            state: Mutex::new(state),
+            hang_up: watch::Sender::new(false),
+            exited: watch::Sender::new(false),
+        }
+    }
+
     /// Sets the terminal's size.
     pub(crate) fn resize(&self, size: Winsize) {
         if let Some(master) = self.master().filter(|master| !has_size(master, size)) {
