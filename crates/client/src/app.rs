@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
 use crate::bootstrap::{self, StartError, Started};
 use crate::config::{RequestTty, SessionType, Settings, UdpMode};
-use crate::guard::{Farewell, Guard};
+use crate::guard::{self, Farewell, Guard};
 use crate::link::{Link, LinkError};
 use crate::login::{self, Login, LoginError};
 use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest};
@@ -103,7 +104,8 @@ impl Run {
         let request = self.request(command)?;
         let raw =
             request.as_ref().is_some_and(|request| request.pty.is_some()) && tty::stdin_is_tty();
-        let guarded = raw || self.settings.udp.mode != UdpMode::No;
+        let asks = !self.settings.batch_mode && tty::has_controlling();
+        let guarded = raw || asks || self.settings.udp.mode != UdpMode::No;
         // One can do without a guard: its absence shows only if we are killed.
         let mut guard = guarded.then(|| Guard::start().ok()).flatten();
         let status = self.guarded(request, guard.as_mut()).await;
@@ -120,7 +122,7 @@ impl Run {
     ) -> Result<u8, Failure> {
         let (remote, farewell) = self.connect().await?;
         if let Some(guard) = guard {
-            guard.wait_ready();
+            guard::wait_ready();
             if let Some(farewell) = farewell {
                 guard.entrust(&farewell);
             }
@@ -242,10 +244,16 @@ impl Run {
             .map_err(|error| Failure::Remote { error, linked: remote.roams() })?;
         let status = match outcome {
             Outcome::Ended(SessionEnd::Exited(status)) => low_byte(status),
-            Outcome::Ended(SessionEnd::Signaled(_))
-            | Outcome::Left
-            | Outcome::Killed
-            | Outcome::OutputClosed => FAILURE,
+            Outcome::Killed(kind) => {
+                // As ssh, without a word about the connection.
+                tracing::info!(signal = kind.as_raw_value(), "killed by a signal");
+                return Ok(FAILURE);
+            }
+            Outcome::Ended(SessionEnd::Signaled(signal)) => {
+                tracing::info!(signal, "the program was killed by a signal");
+                FAILURE
+            }
+            Outcome::Left | Outcome::OutputClosed => FAILURE,
             Outcome::Ended(SessionEnd::Unknown) => {
                 self.report_loss(remote).await;
                 FAILURE
@@ -277,10 +285,12 @@ impl Run {
                 let host = &self.settings.host_name;
                 self.reporter.error(&format_args!("connection to {host} lost: {reason}"), None);
             }
-            result = session::until_told_to_leave() => {
-                if let Err(error) = result {
-                    self.reporter.error(&error, None);
-                }
+            told = session::until_told_to_leave() => match told {
+                // What service managers send is the orderly end of a connection without a
+                // program, for ssh as well.
+                Ok(kind) if kind == SignalKind::terminate() => return 0,
+                Ok(_) => {}
+                Err(error) => self.reporter.error(&error, None),
             }
         }
         FAILURE

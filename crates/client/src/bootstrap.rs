@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::bootstrap::{BootstrapError, Finder, ServerInfo};
 use proto::ext::{self, ExtSet};
 use tokio::io::AsyncReadExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{AddressFamily, Settings, UdpMode, UdpProxyMode};
 use crate::remote::{
@@ -22,8 +22,8 @@ const PTY_SIZE: TerminalSize = TerminalSize { cols: 800, rows: 200, width_px: 0,
 /// The server's own default of `--connect-timeout`, in seconds.
 const DEFAULT_CONNECT_TIMEOUT: u64 = 10;
 
-/// Silence after which the server program is given up; start-up files can be slow.
-const INFO_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time after which the server program is given up; start-up files can be slow.
+const INFO_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the server program did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +45,8 @@ pub enum StartError {
         /// What is wrong with its output.
         source: BootstrapError,
     },
-    /// Nothing came for [`INFO_TIMEOUT`].
-    #[error("{path} said nothing for {}s", INFO_TIMEOUT.as_secs())]
+    /// No information came within [`INFO_TIMEOUT`].
+    #[error("{path} did not say where it listens within {} s", INFO_TIMEOUT.as_secs())]
     Silent {
         /// The program as it was called.
         path: String,
@@ -113,10 +113,11 @@ pub async fn start_server(
         Ok(session) => session,
         Err(source) => return Err(StartError::Login { path, source }),
     };
+    let deadline = Instant::now() + INFO_TIMEOUT;
     let mut finder = Finder::default();
     let mut buffer = zeroize::Zeroizing::new(vec![0; 16 * 1024]);
     loop {
-        let read = match timeout(INFO_TIMEOUT, session.output.read(&mut buffer)).await {
+        let read = match timeout_at(deadline, session.output.read(&mut buffer)).await {
             Ok(read) => read.unwrap_or(0),
             Err(_) => return Err(StartError::Silent { path }),
         };
@@ -129,12 +130,25 @@ pub async fn start_server(
             Err(source) => return Err(StartError::Failed { path, source }),
         }
     }
-    match session.end.as_mut().await {
-        SessionEnd::Exited(0) => match finder.finish() {
-            Ok(info) => Ok(Started { info, session }),
-            Err(source) => Err(StartError::Failed { path, source }),
-        },
-        _ => Err(StartError::Missing { path, printed: finder.printed() }),
+    let Ok(end) = timeout_at(deadline, session.end.as_mut()).await else {
+        return Err(StartError::Silent { path });
+    };
+    if is_missing(&end, &finder.printed()) {
+        return Err(StartError::Missing { path, printed: finder.printed() });
+    }
+    match finder.finish() {
+        Ok(info) => Ok(Started { info, session }),
+        Err(source) => Err(StartError::Failed { path, source }),
+    }
+}
+
+/// Returns whether the shell says that there is no such program, or none it may run.
+fn is_missing(end: &SessionEnd, printed: &str) -> bool {
+    match end {
+        SessionEnd::Exited(126 | 127) => true,
+        SessionEnd::Exited(0) => false,
+        // Some shells end with 1.
+        _ => ["not found", "no such file"].iter().any(|text| printed.to_lowercase().contains(text)),
     }
 }
 

@@ -6,6 +6,10 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use crate::config::LogLevel;
+use crate::login::printable;
+
+/// Longest text said at once, in characters.
+const MAX_TEXT: usize = 4096;
 
 /// Exit status of our own failures, as ssh's.
 pub const FAILURE: u8 = 255;
@@ -56,7 +60,11 @@ impl Reporter {
 }
 
 /// One write, with CR for terminals in raw mode; a closed stderr is no error.
+///
+/// Much of what is said quotes the server, whose words must not command the
+/// terminal, nor fill it.
 fn line(text: &dyn Display) {
-    let text = format!("{text}\r\n");
+    let text: String = printable(&text.to_string()).chars().take(MAX_TEXT).collect();
+    let text = format!("{}\r\n", text.replace('\n', "\r\n"));
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

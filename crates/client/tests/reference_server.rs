@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::bootstrap::{MODE_QUIC, Secret, ServerInfo};
-use proto::bus::{Exit, ToClient};
+use proto::bus::{Alive, Discard, Exit, Quit, ToClient, Warning};
 use proto::codec;
+use proto::json::{Bytes, Message as _};
 use proto::open::{BusResponse, NO_ERROR, Outcome, Timeouts};
 use proto::{ClientId, ServerId};
 use proxy::ProxyKey;
@@ -191,6 +192,145 @@ async fn run(request: SessionRequest, record: &Record) -> SessionEnd {
     link.close().await;
     serving.await.unwrap();
     end
+}
+
+/// Accepts a client and brings its bus up.
+async fn accept(server: &Reference) -> (Connection, SendStream, RecvStream) {
+    let connection = server.listener.accept().await.unwrap();
+    let (mut send, mut recv) = connection.accept_stream().await.unwrap();
+    assert_eq!(command(&mut recv).await, "bus");
+    say(&mut send, &Outcome::success()).await;
+    text(&mut recv).await;
+    say(&mut send, &BusResponse { msg: NO_ERROR.into(), next_session_id: 1, code: 0 }).await;
+    (connection, send, recv)
+}
+
+/// Reads the bus up to the next command of this name and returns its message.
+async fn next(recv: &mut RecvStream, wanted: &str) -> String {
+    loop {
+        let name = command(recv).await;
+        let body = if name == "close" { String::new() } else { text(recv).await };
+        if name == wanted {
+            return body;
+        }
+    }
+}
+
+fn terminal(program: Program) -> SessionRequest {
+    let size = TerminalSize { cols: 120, rows: 40, width_px: 1000, height_px: 800 };
+    SessionRequest {
+        program,
+        pty: Some(PtyRequest { term: "xterm".into(), size, modes: vec![(53, 1)] }),
+        env: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_marker_is_said_once_in_front_of_the_next_input() {
+    let server = Reference::start();
+    let info = server.info.clone();
+    let client = tokio::spawn(async move {
+        let link =
+            Link::connect(info, (Ipv4Addr::LOCALHOST, 22).into(), &settings()).await.unwrap();
+        let mut session = link.open_session(terminal(Program::Shell)).await.unwrap();
+        session.input.write_all(b"before").await.unwrap();
+        session.input.flush().await.unwrap();
+        // The server says that the marker is armed by sending output behind it.
+        let mut armed = [0; 5];
+        session.output.read_exact(&mut armed).await.unwrap();
+        while link.next_warning().await.as_deref() != Some("armed") {}
+        for typed in [&b"next"[..], b"then"] {
+            session.input.write_all(typed).await.unwrap();
+            session.input.flush().await.unwrap();
+        }
+        let mut rest = Vec::new();
+        session.output.read_to_end(&mut rest).await.unwrap();
+        link.close().await;
+    });
+    let (connection, mut bus, _recv) = accept(&server).await;
+    let (mut send, mut recv) = connection.accept_stream().await.unwrap();
+    assert_eq!(command(&mut recv).await, "session");
+    say(&mut send, &Outcome::success()).await;
+    text(&mut recv).await;
+    say(&mut send, &Outcome::success()).await;
+    let mut typed = [0; 6];
+    recv.read_exact(&mut typed).await.unwrap();
+    assert_eq!(&typed, b"before");
+    let marker = vec![0xff, 0xc0, 0xc1, 0xff, 0, 0, 0, 1];
+    let discard = Discard { marker: Bytes(marker.clone()), ..Discard::default() };
+    let armed = Warning { msg: "armed".into(), ..Warning::default() };
+    bus.write_all(&ToClient::Discard(discard).encode()).await.unwrap();
+    bus.write_all(&ToClient::Warning(armed).encode()).await.unwrap();
+    send.write_all(b"armed").await.unwrap();
+    let mut typed = [0; 16];
+    recv.read_exact(&mut typed).await.unwrap();
+    assert_eq!(typed[..8], marker);
+    assert_eq!(&typed[8..], b"nextthen", "not a second time");
+    send.shutdown().await.unwrap();
+    client.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_quit_is_answered_with_close_and_its_reason_reaches_the_user() {
+    let server = Reference::start();
+    let info = server.info.clone();
+    let client = tokio::spawn(async move {
+        let link =
+            Link::connect(info, (Ipv4Addr::LOCALHOST, 22).into(), &settings()).await.unwrap();
+        link.closed().await.to_string()
+    });
+    let (_connection, mut bus, mut recv) = accept(&server).await;
+    let quit = Quit { msg: "killed by SIGTERM".into() };
+    bus.write_all(&ToClient::Quit(quit).encode()).await.unwrap();
+    next(&mut recv, "close").await;
+    assert_eq!(client.await.unwrap(), "closed by the server: killed by SIGTERM");
+}
+
+#[tokio::test]
+async fn at_most_one_heartbeat_waits_for_its_echo() {
+    let server = Reference::start();
+    let info = server.info.clone();
+    let quick = UdpSettings { heartbeat_timeout: Duration::from_millis(300), ..settings() };
+    let client = tokio::spawn(async move {
+        let link = Link::connect(info, (Ipv4Addr::LOCALHOST, 22).into(), &quick).await.unwrap();
+        link.closed().await
+    });
+    let (connection, mut bus, mut recv) = accept(&server).await;
+    let first = next(&mut recv, "alive").await;
+    // Three intervals without an echo, each long enough for one more.
+    let more = tokio::time::timeout(Duration::from_millis(350), next(&mut recv, "alive")).await;
+    assert!(more.is_err(), "a second heartbeat before the echo");
+    let echo = Alive::from_json(first.as_bytes()).unwrap();
+    bus.write_all(&ToClient::Alive(echo).encode()).await.unwrap();
+    assert_ne!(next(&mut recv, "alive").await, first);
+    connection.close();
+    client.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_in_a_terminal_gets_its_size_by_a_resize_as_from_the_reference() {
+    let server = Reference::start();
+    let info = server.info.clone();
+    let client = tokio::spawn(async move {
+        let link =
+            Link::connect(info, (Ipv4Addr::LOCALHOST, 22).into(), &settings()).await.unwrap();
+        let session = link.open_session(terminal(Program::Exec(b"top".to_vec()))).await.unwrap();
+        link.closed().await;
+        drop(session);
+    });
+    let (connection, _bus, mut bus_recv) = accept(&server).await;
+    let (mut send, mut recv) = connection.accept_stream().await.unwrap();
+    assert_eq!(command(&mut recv).await, "session");
+    say(&mut send, &Outcome::success()).await;
+    assert_eq!(
+        text(&mut recv).await,
+        "{\"ID\":1,\"Pty\":true,\"Name\":\"sh\",\"Args\":[\"-c\",\"exec \\\"$SHELL\\\" -c 'top'\"],\
+         \"Envs\":{\"TERM\":\"xterm\"}}"
+    );
+    say(&mut send, &Outcome::success()).await;
+    assert_eq!(next(&mut bus_recv, "resize").await, "{\"ID\":1,\"Cols\":120,\"Rows\":40}");
+    connection.close();
+    client.await.unwrap();
 }
 
 const BUS: &str = "bus {\"ClientVer\":\"0.2.0\",\"ProtoVer\":1,\"AliveTimeout\":864000000000000,\

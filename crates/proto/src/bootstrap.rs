@@ -182,15 +182,27 @@ pub enum BootstrapError {
 /// Most output looked through: start-up files that print a megabyte are no hindrance.
 pub const MAX_OUTPUT: usize = 4 << 20;
 
+/// Room for a login that prints little besides the info.
+const USUAL_OUTPUT: usize = 64 << 10;
+
+/// Longest escape sequence that is taken for one. A bound, because looking for
+/// the end of each of many unfinished ones would take for ever.
+const MAX_ESCAPE: usize = 4 << 10;
+
 /// Longest quotation of a server's text in an error.
 const MAX_QUOTE: usize = 400;
 
 const BEL: u8 = 0x07;
 
 /// Looks for the info line in the output of the login as it arrives.
-#[derive(Default)]
 pub struct Finder {
     output: Zeroizing<Vec<u8>>,
+}
+
+impl Default for Finder {
+    fn default() -> Self {
+        Self { output: Zeroizing::new(Vec::with_capacity(USUAL_OUTPUT)) }
+    }
 }
 
 impl std::fmt::Debug for Finder {
@@ -205,10 +217,16 @@ impl Finder {
     /// # Errors
     /// [`BootstrapError::TooMuch`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<ServerInfo>, BootstrapError> {
-        self.output.extend_from_slice(bytes);
-        if self.output.len() > MAX_OUTPUT {
+        if self.output.len() + bytes.len() > MAX_OUTPUT {
             return Err(BootstrapError::TooMuch);
         }
+        if self.output.len() + bytes.len() > self.output.capacity() {
+            // Growing in place would leave a copy of keys behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity(self.output.capacity() * 4));
+            larger.extend_from_slice(&self.output);
+            self.output = larger;
+        }
+        self.output.extend_from_slice(bytes);
         // The line ends with `}` and a line end; anything else cannot complete it.
         if !bytes.contains(&b'}') && !bytes.contains(&b'\n') {
             return Ok(None);
@@ -280,9 +298,12 @@ fn strip_escapes(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
             continue;
         }
         let length = match tail.first() {
-            Some(b'[') => {
-                tail.iter().skip(1).position(|b| (0x40..=0x7e).contains(b)).map(|n| n + 2)
-            }
+            Some(b'[') => tail
+                .iter()
+                .take(MAX_ESCAPE)
+                .skip(1)
+                .position(|b| (0x40..=0x7e).contains(b))
+                .map(|n| n + 2),
             Some(b']') => osc_length(tail),
             Some(b'(' | b')') => Some(2),
             Some(_) => Some(1),
@@ -299,7 +320,7 @@ fn strip_escapes(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 /// The BEL in front of an info line must not be taken for a terminator, so a
 /// sequence ends at a line end, too, and is then not one.
 fn osc_length(tail: &[u8]) -> Option<usize> {
-    for (i, byte) in tail.iter().enumerate() {
+    for (i, byte) in tail.iter().enumerate().take(MAX_ESCAPE) {
         match byte {
             &BEL if tail.get(i + 1) == Some(&b'{') => return None,
             &BEL => return Some(i + 1),

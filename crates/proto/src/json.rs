@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 pub use crate::wire_struct;
 
@@ -70,13 +70,23 @@ pub trait Message: Sized + Default {
     /// # Errors
     /// [`JsonError`] when it is not an object or a field does not fit.
     fn from_json(bytes: &[u8]) -> Result<Self, JsonError> {
-        let text = String::from_utf8_lossy(bytes);
+        // Any text here may hold keys; whatever happens, no copy of it stays behind.
+        let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
         let mut value: Value = serde_json::from_str(&text).map_err(|_| JsonError::NotAnObject)?;
-        if let std::borrow::Cow::Owned(mut copy) = text {
-            copy.zeroize();
-        }
         let Value::Object(map) = &mut value else { return Err(JsonError::NotAnObject) };
-        Self::read_object(map)
+        let message = Self::read_object(map);
+        wipe(&mut value);
+        message
+    }
+}
+
+/// Wipes what reading left of the strings in `value`.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(map) => map.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

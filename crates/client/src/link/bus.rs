@@ -26,6 +26,9 @@ const REFUSED_LIMIT: Duration = Duration::from_secs(60);
 /// How often that is looked at while there is no path.
 const REFUSED_CHECK: Duration = Duration::from_secs(5);
 
+/// How long the answer to `quit` may take to reach the server, which ends a second later.
+const QUIT_GRACE: Duration = Duration::from_millis(280);
+
 /// Shortest interval between heartbeats, whatever the configured timeouts lead to.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -258,7 +261,7 @@ impl Bus {
             Err(error) => return End::Lost(error.to_string()),
         };
         send.set_priority(BUS_PRIORITY);
-        tokio::spawn(write(send, queue));
+        let writer = tokio::spawn(write(send, queue));
         match self.initialise(&mut recv).await {
             Ok(()) => {}
             Err(RemoteError::Refused { reason, .. }) => return End::Closed(reason),
@@ -269,7 +272,12 @@ impl Bus {
                 return End::Lost("the server ended the connection".into());
             };
             match ToClient::decode(&name, &body) {
-                Ok(Some(ToClient::Quit(quit))) => return End::Closed(quit.msg),
+                Ok(Some(ToClient::Quit(quit))) => {
+                    // The answer to a quit is a close (PROTOCOL §7.7); let it get out.
+                    self.close();
+                    let _ = tokio::time::timeout(QUIT_GRACE, writer).await;
+                    return End::Closed(quit.msg);
+                }
                 Ok(Some(message)) => self.on_message(message, &warn),
                 Ok(None) => tracing::warn!(name, "unknown bus command skipped"),
                 Err(error) => tracing::warn!(name, %error, "malformed bus message skipped"),
@@ -339,14 +347,18 @@ async fn read(recv: &mut RecvStream) -> Result<Option<(String, Vec<u8>)>, frames
     Ok(Some((name, body)))
 }
 
-/// Writes frames as they are queued; ends the stream behind the last one.
+/// Writes frames as they are queued; ends the stream behind the last one, and
+/// returns when the server has it all.
 async fn write(mut send: SendStream, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
     while let Some(frame) = queue.recv().await {
         if send.write_all(&frame).await.is_err() {
             return;
         }
     }
-    let _ = send.shutdown().await;
+    if send.shutdown().await.is_ok() {
+        // An error means that there is nobody left to wait for.
+        let _ = send.finished().await;
+    }
 }
 
 /// Waits until the server's host has refused our packets, and done nothing else, for

@@ -80,8 +80,15 @@ pub(super) async fn open(
         // The reference takes the size of a command's pty from here only.
         control.resize(pty.size);
     }
-    let input =
-        Input { send, marker, leading: Vec::new(), status: link.proxy.watch(), interactive };
+    let input = Input {
+        send,
+        marker,
+        leading: Vec::new(),
+        in_chunk: false,
+        swallowing: false,
+        status: link.proxy.watch(),
+        interactive,
+    };
     Ok(RemoteSession {
         input: Box::new(input),
         output: Box::new(recv),
@@ -92,9 +99,9 @@ pub(super) async fn open(
 }
 
 /// The stderr stream of a session that is being opened.
+///
+/// Nothing more is said on it: our side ends with the request.
 struct Stderr {
-    /// Kept open: dropping it would reset the stream.
-    _send: SendStream,
     recv: RecvStream,
 }
 
@@ -103,7 +110,7 @@ async fn open_stderr(link: &Shared, id: u64) -> Result<Stderr, RemoteError> {
     let (mut send, recv) = link.connection.open_stream().await.map_err(|e| wire::lost(what, &e))?;
     let opening = codec::command_and_message(StreamCommand::Stderr.name(), &IdMessage { id });
     send.write_all(&opening).await.map_err(|e| wire::lost(what, &e))?;
-    Ok(Stderr { _send: send, recv })
+    Ok(Stderr { recv })
 }
 
 impl Stderr {
@@ -141,8 +148,11 @@ fn start_message(
     start.envs = request.env.iter().cloned().collect();
     if let Some(pty) = &request.pty {
         start.pty = true;
-        start.cols = pty.size.cols.into();
-        start.rows = pty.size.rows.into();
+        if request.program == Program::Shell || !ext.is_empty() {
+            // The reference leaves it out for a command; a resize follows (PROTOCOL §6.3).
+            start.cols = pty.size.cols.into();
+            start.rows = pty.size.rows.into();
+        }
         start.envs.insert("TERM".into(), pty.term.clone());
         if ext.has(Ext::Modes) {
             start.modes = encode_modes(&pty.modes);
@@ -217,8 +227,18 @@ struct Input {
     marker: PendingMarker,
     /// What is left to send of a marker.
     leading: Vec<u8>,
+    /// Whether part of a chunk has been offered for sending; a flush ends the chunk.
+    in_chunk: bool,
+    /// Whether the rest of the chunk is stale and goes nowhere.
+    swallowing: bool,
     status: watch::Receiver<LinkStatus>,
     interactive: bool,
+}
+
+impl Input {
+    fn is_marker_due(&self) -> bool {
+        self.marker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
 }
 
 impl AsyncWrite for Input {
@@ -228,9 +248,15 @@ impl AsyncWrite for Input {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.interactive && this.status.borrow().state == LinkState::Lost {
-            // What is typed blindly must not reach the program minutes later.
-            return Poll::Ready(Ok(bytes.len()));
+        if this.interactive {
+            // What is typed blindly must not reach the program minutes later, nor must
+            // the tail of a paste whose head an outage swallowed.
+            let lost = this.status.borrow().state == LinkState::Lost;
+            this.swallowing |= this.in_chunk && (lost || this.is_marker_due());
+            this.in_chunk = true;
+            if lost || this.swallowing {
+                return Poll::Ready(Ok(bytes.len()));
+            }
         }
         if this.leading.is_empty()
             && let Some(marker) = this.marker.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -245,7 +271,10 @@ impl AsyncWrite for Input {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().send).poll_flush(cx)
+        let this = self.get_mut();
+        this.in_chunk = false;
+        this.swallowing = false;
+        Pin::new(&mut this.send).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

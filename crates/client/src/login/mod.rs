@@ -39,6 +39,7 @@ use crate::config::settings::Settings;
 
 pub(crate) use handler::{Connection, Shared, lost_reason};
 pub use known_hosts::count_entries;
+pub(crate) use ui::printable;
 pub use ui::{Echo, PromptError, Ui};
 
 /// An authenticated ssh connection.

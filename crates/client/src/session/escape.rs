@@ -82,10 +82,20 @@ impl Escapes {
         steps
     }
 
+    /// Returns what is shown for an escape that was recognised, for a terminal in raw mode.
+    #[must_use]
+    pub fn echo(&self, escape: &str) -> String {
+        format!("{}{escape}\r\n", self.shown())
+    }
+
+    fn shown(&self) -> String {
+        self.character.map_or_else(|| "none".to_owned(), display)
+    }
+
     /// Returns the list of escapes, for a terminal in raw mode.
     #[must_use]
     pub fn help(&self) -> String {
-        let c = self.character.map_or_else(|| "none".to_owned(), display);
+        let c = self.shown();
         [
             format!("{c}?\r\nSupported escape sequences:"),
             format!(" {c}.   - terminate connection"),

@@ -7,7 +7,7 @@ pub mod escape;
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use crate::remote::{
     Remote, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest,
 };
 use crate::sys::signals::is_ignored;
-use crate::sys::stdio::{Output, Stdin};
+use crate::sys::stdio::{Output, Stdin, close_stdout};
 use crate::sys::tty;
 use crate::terminal::raw::RawMode;
 use escape::{Escapes, Step};
@@ -43,7 +43,7 @@ pub enum Outcome {
     /// The user left with the escape character.
     Left,
     /// A signal told us to leave.
-    Killed,
+    Killed(SignalKind),
     /// Nobody reads our output any more.
     OutputClosed,
     /// Standard output or input failed.
@@ -67,7 +67,7 @@ pub async fn run(
     };
     let session = tokio::select! {
         session = remote.open_session(request) => session?,
-        () = signals.leave() => return Ok(Outcome::Killed),
+        kind = signals.leave() => return Ok(Outcome::Killed(kind)),
     };
     // A stderr of its own means that the terminal was asked for and refused.
     let interactive = wanted_terminal && session.error.is_none();
@@ -86,7 +86,7 @@ pub async fn run(
         // The terminal changed during the login, before anyone listened for it.
         session.control.resize(tty::size());
     }
-    let escapes = Escapes::new(if raw.is_some() { options.escape } else { None });
+    let escapes = Escapes::new(if interactive { options.escape } else { None });
     Ok(attend(session, options, escapes, raw.as_ref(), &mut signals).await)
 }
 
@@ -98,16 +98,26 @@ async fn attend(
     signals: &mut Signals,
 ) -> Outcome {
     let RemoteSession { input, output, error, control, end } = session;
+    let interactive = error.is_none();
     let results = async {
         let both = async {
-            tokio::try_join!(async { copy(output, Output::stdout()?).await }, async {
+            let output = async {
+                let whole = copy(output, Output::stdout()?).await?;
+                // Whoever reads our output sees its end now, not when we exit.
+                close_stdout();
+                Ok(whole)
+            };
+            let error = async {
                 match error {
                     Some(error) => copy(error, Output::stderr()?).await,
-                    None => Ok(()),
+                    None => Ok(true),
                 }
-            },)
+            };
+            tokio::try_join!(output, error)
         };
         match both.await {
+            // A status that overtook its output says nothing about what got lost.
+            Ok((output, error)) if !(output && error) => Outcome::Ended(SessionEnd::Unknown),
             Ok(_) => Outcome::Ended(end.await),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::OutputClosed,
             Err(error) => Outcome::Failed(error),
@@ -127,20 +137,41 @@ async fn attend(
     tokio::select! {
         outcome = results => outcome,
         outcome = typing => outcome,
-        () = signals.leave_or_resize(control.as_ref()) => Outcome::Killed,
+        kind = signals.leave_or_resize(control.as_ref()) => {
+            if !interactive && let Some(name) = signal_name(kind) {
+                // In a terminal it would be a keystroke; here nothing else tells the program.
+                control.signal(name);
+            }
+            Outcome::Killed(kind)
+        }
     }
 }
 
-/// Copies until end of file; a far stream that breaks just ends.
+/// Returns the name of a signal in RFC 4254 §6.10.
+fn signal_name(kind: SignalKind) -> Option<&'static str> {
+    let names = [
+        (SignalKind::interrupt(), "INT"),
+        (SignalKind::terminate(), "TERM"),
+        (SignalKind::hangup(), "HUP"),
+        (SignalKind::quit(), "QUIT"),
+    ];
+    names.into_iter().find(|(known, _)| *known == kind).map(|(_, name)| name)
+}
+
+/// Copies until the end; returns whether that was end of file, not a stream that broke.
 ///
 /// # Errors
 /// Those of writing locally.
-async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, mut to: Output) -> io::Result<()> {
+async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, mut to: Output) -> io::Result<bool> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let n = match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => return Ok(()),
+            Ok(0) => return Ok(true),
             Ok(n) => n,
+            Err(error) => {
+                tracing::debug!(%error, "output broke");
+                return Ok(false);
+            }
         };
         to.write_all(buffer.get(..n).unwrap_or_default()).await?;
     }
@@ -169,22 +200,25 @@ async fn type_in(
                 Ok(n) => n,
             };
             let typed = buffer.get(..n).unwrap_or_default();
-            if raw.is_none() {
-                broken_pipe(input.write_all(typed).await)?;
-                continue;
-            }
             for step in escapes.feed(typed) {
                 match step {
-                    Step::Send(bytes) => broken_pipe(input.write_all(&bytes).await)?,
-                    Step::Disconnect => return Ok(Typed::Left),
-                    Step::Help => {
-                        Output::stderr()?.write_all(escapes.help().as_bytes()).await?;
+                    Step::Send(bytes) => {
+                        broken_pipe(input.write_all(&bytes).await)?;
+                        // The end of a chunk, in the sense of PROTOCOL §7.6.
+                        broken_pipe(input.flush().await)?;
                     }
+                    Step::Disconnect => {
+                        say(&escapes.echo(".")).await?;
+                        return Ok(Typed::Left);
+                    }
+                    Step::Help => say(&escapes.help()).await?,
                     Step::Suspend => {
-                        if let Some(raw) = raw {
-                            raw.pause(tty::suspend)?;
-                            control.resize(tty::size());
+                        say(&escapes.echo("^Z [suspend tssh]")).await?;
+                        match raw {
+                            Some(raw) => raw.pause(tty::suspend)?,
+                            None => tty::suspend()?,
                         }
+                        control.resize(tty::size());
                     }
                 }
             }
@@ -192,6 +226,11 @@ async fn type_in(
     }
     broken_pipe(input.shutdown().await)?;
     Ok(Typed::EndOfInput(input))
+}
+
+/// Prints something of ours beside the program's streams.
+async fn say(text: &str) -> io::Result<()> {
+    Output::stderr()?.write_all(text.as_bytes()).await
 }
 
 /// Whatever stops us from writing to the far program, it is its input that broke.
@@ -202,7 +241,7 @@ fn broken_pipe(result: io::Result<()>) -> io::Result<()> {
 /// Signals that concern a session.
 struct Signals {
     /// Those that tell us to leave, without the ones our caller had ignored.
-    leave: Vec<Signal>,
+    leave: Vec<(SignalKind, Signal)>,
     resize: Signal,
 }
 
@@ -216,38 +255,40 @@ impl Signals {
         ];
         let leave = leave.into_iter().filter(|kind| !is_ignored(kind.as_raw_value()));
         Ok(Self {
-            leave: leave.map(signal).collect::<io::Result<_>>()?,
+            leave: leave.map(|kind| Ok((kind, signal(kind)?))).collect::<io::Result<_>>()?,
             resize: signal(SignalKind::window_change())?,
         })
     }
 
     /// Waits for a signal that tells us to leave.
-    async fn leave(&mut self) {
-        poll_fn(|cx| {
-            let told = self.leave.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
-            if told { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    async fn leave(&mut self) -> SignalKind {
+        poll_fn(|cx| self.poll_leave(cx)).await
     }
 
     /// Passes changes of the terminal's size on until it is time to leave.
-    async fn leave_or_resize(&mut self, control: &dyn SessionControl) {
+    async fn leave_or_resize(&mut self, control: &dyn SessionControl) -> SignalKind {
         poll_fn(|cx| {
             while self.resize.poll_recv(cx).is_ready() {
                 control.resize(tty::size());
             }
-            let told = self.leave.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
-            if told { Poll::Ready(()) } else { Poll::Pending }
+            self.poll_leave(cx)
         })
-        .await;
+        .await
+    }
+
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<SignalKind> {
+        let mut told = self.leave.iter_mut();
+        match told.find_map(|(kind, signal)| signal.poll_recv(cx).is_ready().then_some(*kind)) {
+            Some(kind) => Poll::Ready(kind),
+            None => Poll::Pending,
+        }
     }
 }
 
-/// Waits for a signal that tells us to leave, for runs without a session (`-N`).
+/// Waits for a signal that tells us to leave, for runs without a session (`-N`), and returns it.
 ///
 /// # Errors
 /// When signals cannot be waited for.
-pub async fn until_told_to_leave() -> io::Result<()> {
-    Signals::new()?.leave().await;
-    Ok(())
+pub async fn until_told_to_leave() -> io::Result<SignalKind> {
+    Ok(Signals::new()?.leave().await)
 }
