@@ -13,6 +13,7 @@
 
 #[cfg(feature = "driver")]
 mod driver;
+pub mod kcp;
 
 #[cfg(feature = "driver")]
 pub use driver::{

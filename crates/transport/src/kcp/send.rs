@@ -1,0 +1,423 @@
+//! [`Sender`]: cuts bytes into segments, and sends each until it is acknowledged.
+//!
+//! Invariants: `slots` covers the numbers from `una` and is never longer than
+//! the send window; `unsent` is never longer than its limit; a segment is in
+//! `lost` at most once; `alarm`, if set, is not later than the first timeout of
+//! a segment in flight, and unset if nothing is outstanding.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::control::{Acked, Control, LossSign, Lost, Sent};
+use super::receive::Ack;
+use super::rto::{MAX_RTO, Rtt};
+use super::segment::HEADER_LEN;
+use super::wrapping::{Sn, Ts};
+
+/// The sending half of a conversation.
+#[derive(Debug)]
+pub(super) struct Sender {
+    limits: Limits,
+    control: Box<dyn Control>,
+    rtt: Rtt,
+    /// The oldest segment that is not acknowledged.
+    una: Sn,
+    /// From `una`, all sent at least once; `None` is acknowledged.
+    slots: VecDeque<Option<Outstanding>>,
+    /// To be sent again, in this order; may name some acknowledged since.
+    lost: VecDeque<Sn>,
+    unsent: VecDeque<u8>,
+    in_flight: usize,
+    /// How many segments from `una` the peer can take.
+    remote_window: u16,
+    probe: Option<Probe>,
+    /// The peer's window is to be asked for.
+    ask: bool,
+    alarm: Option<Instant>,
+}
+
+/// What never changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most data in a segment.
+    pub(super) mss: usize,
+    /// Most segments outstanding.
+    pub(super) window: u16,
+    /// Most bytes waiting to be sent for the first time.
+    pub(super) unsent_bytes: usize,
+}
+
+/// A segment that was sent and is not acknowledged.
+#[derive(Debug)]
+struct Outstanding {
+    data: Box<[u8]>,
+    first_sent: Instant,
+    /// Of the last transmission, as are the following.
+    sent_at: Instant,
+    ts: Ts,
+    rto: Duration,
+    /// How many sent later, or at the same time, have arrived; up to two.
+    overtaken: u8,
+    /// Taken as lost: listed in `lost`, not counted in `in_flight`.
+    lost: bool,
+}
+
+/// Asks a peer whose window is closed whether it is open again.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    wait: Duration,
+    at: Instant,
+}
+
+/// A data segment to be written into a packet.
+pub(super) struct Outgoing<'a> {
+    pub(super) sn: Sn,
+    pub(super) data: &'a [u8],
+}
+
+/// What a packet said about the segments we sent.
+pub(super) struct Report<'a> {
+    pub(super) acks: &'a mut Vec<Ack>,
+    /// The latest `una` of the packet, with the window beside it.
+    pub(super) una: Sn,
+    pub(super) window: u16,
+    /// The packet was recovered: it may be old, so its window and its times
+    /// say nothing about now.
+    pub(super) recovered: bool,
+}
+
+impl Sender {
+    pub(super) fn new(limits: Limits, first: Sn, control: Box<dyn Control>) -> Self {
+        Self {
+            limits,
+            control,
+            rtt: Rtt::default(),
+            una: first,
+            slots: VecDeque::new(),
+            lost: VecDeque::new(),
+            unsent: VecDeque::new(),
+            in_flight: 0,
+            remote_window: INITIAL_REMOTE_WINDOW,
+            probe: None,
+            ask: false,
+            alarm: None,
+        }
+    }
+
+    pub(super) const fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.slots.is_empty() && self.unsent.is_empty()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.limits.unsent_bytes.saturating_sub(self.unsent.len())
+    }
+
+    /// Queues as much of `data` as there is room for; returns how much.
+    pub(super) fn write(&mut self, now: Instant, data: &[u8]) -> usize {
+        let len = data.len().min(self.room());
+        self.unsent.extend(data.get(..len).unwrap_or_default());
+        self.watch_window(now);
+        len
+    }
+
+    /// Takes what a packet said.
+    pub(super) fn on_report(&mut self, now: Instant, now_ts: Ts, report: Report<'_>) {
+        let before = self.una;
+        // Acks first: one that `una` covers still carries a round trip.
+        report.acks.retain(|ack| self.on_ack(now, now_ts, *ack, report.recovered));
+        self.on_una(now, report.una);
+        // A packet from before the last one we heard says what was, not what is.
+        if !report.recovered && report.una.since(before) >= 0 {
+            self.remote_window = report.window;
+        }
+        self.mark_overtaken(now, report.acks);
+        self.watch_window(now);
+    }
+
+    /// Takes one ack; returns whether it was news.
+    fn on_ack(&mut self, now: Instant, now_ts: Ts, ack: Ack, recovered: bool) -> bool {
+        let slot = ack.sn.offset(self.una).and_then(|offset| self.slots.get_mut(offset));
+        let Some(segment) = slot.and_then(Option::take) else { return false };
+        let rtt = (!recovered).then(|| segment.round_trip(now, now_ts, ack.ts)).flatten();
+        if let Some(rtt) = rtt {
+            self.rtt.sample(rtt);
+        }
+        self.on_arrived(now, &segment, rtt);
+        true
+    }
+
+    /// Forgets all before `una`, and what was acknowledged behind it.
+    fn on_una(&mut self, now: Instant, una: Sn) {
+        // An `una` that we never reached is a lie; one from before is merely old.
+        let covered = una.offset(self.una).filter(|count| *count <= self.slots.len()).unwrap_or(0);
+        for _ in 0..covered {
+            if let Some(Some(segment)) = self.slots.pop_front() {
+                self.on_arrived(now, &segment, None);
+            }
+            self.una = self.una.plus(1);
+        }
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.una = self.una.plus(1);
+        }
+        if self.slots.is_empty() {
+            self.alarm = None;
+            self.lost.clear();
+        }
+    }
+
+    fn on_arrived(&mut self, now: Instant, segment: &Outstanding, rtt: Option<Duration>) {
+        let bytes = segment.bytes();
+        if !segment.lost {
+            self.in_flight -= bytes;
+        }
+        let (sent_at, in_flight) = (segment.sent_at, self.in_flight);
+        self.control.on_acked(now, Acked { bytes, sent_at, rtt, in_flight });
+    }
+
+    /// Takes as lost what two segments sent later have overtaken; one suffices
+    /// when nothing new can be sent that could still show the loss.
+    fn mark_overtaken(&mut self, now: Instant, arrived: &[Ack]) {
+        let Some(highest) = arrived.iter().max_by_key(|ack| ack.sn.since(self.una)) else { return };
+        let end = highest.sn.offset(self.una).unwrap_or(0);
+        let enough = if self.new_segment_allowed() { FAST_RESEND } else { 1 };
+        for offset in 0..end.min(self.slots.len()) {
+            let Some(Some(segment)) = self.slots.get_mut(offset) else { continue };
+            let sn = self.una.plus(u32::try_from(offset).unwrap_or(u32::MAX));
+            let later = |ack: &&Ack| ack.sn.since(sn) > 0 && ack.ts.since(segment.ts) >= 0;
+            let missing = FAST_RESEND.saturating_sub(segment.overtaken);
+            for _ in arrived.iter().filter(later).take(usize::from(missing)) {
+                segment.overtaken += 1;
+            }
+            if !segment.lost && segment.overtaken >= enough {
+                segment.rto = self.rtt.rto();
+                self.mark_lost(now, sn, Some(LossSign::Overtaken));
+            }
+        }
+    }
+
+    /// Lists a segment for sending again. Without a `sign` nobody is told.
+    fn mark_lost(&mut self, now: Instant, sn: Sn, sign: Option<LossSign>) {
+        let slot = sn.offset(self.una).and_then(|offset| self.slots.get_mut(offset));
+        let Some(segment) = slot.and_then(Option::as_mut).filter(|s| !s.lost) else { return };
+        segment.lost = true;
+        let (bytes, sent_at) = (segment.bytes(), segment.sent_at);
+        self.in_flight -= bytes;
+        self.lost.push_back(sn);
+        if let Some(sign) = sign {
+            let in_flight = self.in_flight;
+            self.control.on_lost(now, Lost { bytes, sent_at, sign, in_flight });
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        if self.alarm.is_some_and(|at| at <= now) {
+            self.on_alarm(now);
+        }
+        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.at <= now) {
+            self.ask = true;
+            probe.wait = (probe.wait * 3 / 2).min(MAX_PROBE_WAIT);
+            probe.at = now + probe.wait;
+        }
+    }
+
+    fn on_alarm(&mut self, now: Instant) {
+        let back_off = self.rtt.rto() / 2;
+        self.alarm = None;
+        for offset in 0..self.slots.len() {
+            let Some(Some(segment)) = self.slots.get_mut(offset) else { continue };
+            if segment.lost {
+                continue;
+            }
+            let due = segment.sent_at + segment.rto;
+            if due > now {
+                self.alarm = Some(self.alarm.map_or(due, |at| at.min(due)));
+                continue;
+            }
+            segment.rto = (segment.rto + back_off).min(MAX_RTO);
+            let sn = self.una.plus(u32::try_from(offset).unwrap_or(u32::MAX));
+            self.mark_lost(now, sn, Some(LossSign::Timeout));
+        }
+    }
+
+    /// Sends all that is outstanding again, without back-off; asks for a
+    /// closed window at once.
+    pub(super) fn reset_rto(&mut self, now: Instant) {
+        let rto = self.rtt.rto();
+        for offset in 0..self.slots.len() {
+            let Some(Some(segment)) = self.slots.get_mut(offset) else { continue };
+            segment.rto = rto;
+            let sn = self.una.plus(u32::try_from(offset).unwrap_or(u32::MAX));
+            self.mark_lost(now, sn, None);
+        }
+        self.alarm = None;
+        if self.probe.is_some() {
+            self.probe = Some(Probe::first(now));
+            self.ask = true;
+        }
+    }
+
+    /// Starts or ends the asking, as data waits for a closed window or not.
+    fn watch_window(&mut self, now: Instant) {
+        let blocked = self.remote_window == 0 && !self.unsent.is_empty();
+        if !blocked {
+            (self.probe, self.ask) = (None, false);
+        } else if self.probe.is_none() {
+            self.probe = Some(Probe::first(now));
+        }
+    }
+
+    pub(super) const fn wants_to_ask(&self) -> bool {
+        self.ask
+    }
+
+    pub(super) const fn on_asked(&mut self) {
+        self.ask = false;
+    }
+
+    fn new_segment_allowed(&self) -> bool {
+        let window = usize::from(self.limits.window.min(self.remote_window));
+        !self.unsent.is_empty() && self.slots.len() < window
+    }
+
+    /// Returns whether data could leave but for the pacing.
+    fn has_data(&self) -> bool {
+        let controlled = self.in_flight == 0 || self.in_flight < self.control.window_bytes();
+        controlled && (!self.lost.is_empty() || self.new_segment_allowed())
+    }
+
+    /// Returns whether a packet with data may leave now.
+    pub(super) fn may_send(&self, now: Instant) -> bool {
+        self.has_data() && self.control.release_at().is_none_or(|at| at <= now)
+    }
+
+    /// Returns the next data segment for a packet with `room` bytes left, now
+    /// taken as sent; the lost ones go first.
+    pub(super) fn next_segment(
+        &mut self,
+        now: Instant,
+        ts: Ts,
+        room: usize,
+    ) -> Option<Outgoing<'_>> {
+        if !self.has_data() {
+            return None;
+        }
+        let room = room.checked_sub(HEADER_LEN)?;
+        let sn = match self.next_lost() {
+            Some(sn) => self.resend(now, ts, sn, room)?,
+            None => self.send_new(now, ts, room)?,
+        };
+        let offset = sn.offset(self.una)?;
+        let segment = self.slots.get(offset)?.as_ref()?;
+        let bytes = segment.bytes();
+        let due = segment.sent_at + segment.rto;
+        self.alarm = Some(self.alarm.map_or(due, |at| at.min(due)));
+        self.in_flight += bytes;
+        let application_limited = self.unsent.is_empty() && self.lost.is_empty();
+        let in_flight = self.in_flight;
+        self.control.on_sent(now, Sent { bytes, in_flight, application_limited });
+        let data = &self.slots.get(offset)?.as_ref()?.data;
+        Some(Outgoing { sn, data })
+    }
+
+    /// Drops from the list what was acknowledged since; returns the first left.
+    fn next_lost(&mut self) -> Option<Sn> {
+        while let Some(sn) = self.lost.front().copied() {
+            let slot = sn.offset(self.una).and_then(|offset| self.slots.get(offset));
+            if matches!(slot, Some(Some(_))) {
+                return Some(sn);
+            }
+            self.lost.pop_front();
+        }
+        None
+    }
+
+    fn resend(&mut self, now: Instant, ts: Ts, sn: Sn, room: usize) -> Option<Sn> {
+        let segment = self.slots.get_mut(sn.offset(self.una)?)?.as_mut()?;
+        if segment.data.len() > room {
+            return None;
+        }
+        (segment.lost, segment.overtaken) = (false, 0);
+        (segment.sent_at, segment.ts) = (now, ts);
+        self.lost.pop_front();
+        Some(sn)
+    }
+
+    fn send_new(&mut self, now: Instant, ts: Ts, room: usize) -> Option<Sn> {
+        if !self.new_segment_allowed() {
+            return None;
+        }
+        let whole = self.unsent.len().min(self.limits.mss);
+        // A segment is cut short to use the rest of a packet, but not into a
+        // sliver that costs a header and a place in the window.
+        if room < whole && room < self.limits.mss / 2 {
+            return None;
+        }
+        let data = self.unsent.drain(..whole.min(room)).collect();
+        let sn = self.una.plus(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.slots.push_back(Some(Outstanding {
+            data,
+            first_sent: now,
+            sent_at: now,
+            ts,
+            rto: self.rtt.rto(),
+            overtaken: 0,
+            lost: false,
+        }));
+        Some(sn)
+    }
+
+    /// Returns when [`Sender::on_timeout`] or a paced packet is due.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let paced = if self.has_data() { self.control.release_at() } else { None };
+        [self.alarm, self.probe.map(|probe| probe.at), paced].into_iter().flatten().min()
+    }
+
+    /// Returns how many segments and bytes are held, for the tests of bounds.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize, usize) {
+        (self.slots.len(), self.lost.len(), self.unsent.len())
+    }
+}
+
+impl Outstanding {
+    fn bytes(&self) -> usize {
+        HEADER_LEN + self.data.len()
+    }
+
+    /// Returns the round trip that an ack with the time `echo` measured, unless
+    /// it names a time at which this segment was not under way.
+    fn round_trip(&self, now: Instant, now_ts: Ts, echo: Ts) -> Option<Duration> {
+        if echo == self.ts {
+            return Some(now.saturating_duration_since(self.sent_at));
+        }
+        // An earlier transmission: only the wire's milliseconds are left of it.
+        let rtt = Duration::from_millis(u64::try_from(now_ts.since(echo)).ok()?);
+        (rtt <= now.saturating_duration_since(self.first_sent) + MILLISECOND).then_some(rtt)
+    }
+}
+
+impl Probe {
+    fn first(now: Instant) -> Self {
+        Self { wait: FIRST_PROBE_WAIT, at: now + FIRST_PROBE_WAIT }
+    }
+}
+
+/// Segments the peer can take as long as it has not said so: a server's window
+/// before its configuration (`docs/protocol.md` §4.4).
+const INITIAL_REMOTE_WINDOW: u16 = 32;
+/// How many segments have to overtake one that is taken as lost.
+const FAST_RESEND: u8 = 2;
+/// Wait before a closed window is asked for, the first time.
+const FIRST_PROBE_WAIT: Duration = Duration::from_millis(500);
+/// Longest such wait.
+const MAX_PROBE_WAIT: Duration = Duration::from_secs(120);
+const MILLISECOND: Duration = Duration::from_millis(1);
