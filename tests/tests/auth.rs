@@ -1,6 +1,9 @@
 //! Who we are: keys, passphrases, the agent.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use e2e::{Mode, World, in_modes, wait_until};
+use rustix::process::Signal;
 
 in_modes!(everywhere, a_key_that_is_not_authorised_is_denied);
 fn a_key_that_is_not_authorised_is_denied(mode: Mode) {
@@ -52,7 +55,7 @@ fn the_agent_signs_for_a_key_it_holds(mode: Mode) {
     let option = format!("IdentityAgent={}", socket.display());
     let run = world.ssh(["-o", &option, "-o", "IdentitiesOnly=no"]).command(["echo in"]).output();
     run.assert_prints("in\n");
-    agent.signal(rustix::process::Signal::TERM);
+    agent.signal(Signal::TERM);
     let _ = agent.wait();
 }
 
@@ -73,6 +76,21 @@ fn keys_of_all_common_types_log_in(mode: Mode) {
         let key = world.path(&name);
         let identity = ["-i".as_ref(), key.as_os_str()];
         world.ssh(identity).command(["echo in"]).output().assert_prints("in\n");
+    }
+}
+
+in_modes!(tssh, a_client_that_is_killed_at_a_question_leaves_the_terminal_as_it_was);
+fn a_client_that_is_killed_at_a_question_leaves_the_terminal_as_it_was(mode: Mode) {
+    let world = World::new(mode);
+    with_key(&world, "locked", "open sesame");
+    for signal in [Signal::HUP, Signal::INT, Signal::TERM, Signal::KILL] {
+        let mut client = world.pty([] as [&str; 0]).command(["echo in"]).start();
+        client.expect("Enter passphrase for key");
+        assert_ne!(&client.modes(), client.modes_before(), "nothing would show");
+        client.signal(signal);
+        let (status, _) = client.wait();
+        assert_eq!(status.signal(), Some(signal.as_raw()), "it ends as the signal says");
+        client.assert_restored();
     }
 }
 

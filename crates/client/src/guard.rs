@@ -9,7 +9,8 @@
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::sys::tty::SavedTerminal;
@@ -49,7 +50,8 @@ impl Guard {
     /// # Errors
     /// When the program cannot be started again; one can do without a guard.
     pub fn start() -> io::Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
+        crate::sys::inherit::only_standard_streams();
+        let mut child = Command::new(std::env::current_exe()?)
             .arg0(NAME)
             .env_clear()
             .stdin(Stdio::piped())
@@ -57,15 +59,8 @@ impl Guard {
             .stderr(Stdio::null())
             .current_dir("/")
             .spawn()?;
+        *STARTING.lock().unwrap_or_else(PoisonError::into_inner) = child.stdout.take();
         Ok(Self { child })
-    }
-
-    /// Waits until the guard has looked at the terminal. Call before changing it.
-    pub fn wait_ready(&mut self) {
-        if let Some(ready) = self.child.stdout.take() {
-            // The guard closes its end when it is ready, or when it could not start.
-            let _ = io::copy(&mut BufReader::new(ready), &mut io::sink());
-        }
     }
 
     /// Tells the guard how to take leave of the server.
@@ -87,6 +82,21 @@ impl Guard {
             // A guard that died guards nothing; the session goes on.
             let _ = pipe.write_all(format!("{line}\n").as_bytes());
         }
+    }
+}
+
+/// The output of a guard nobody has waited for yet. Here and not in [`Guard`]:
+/// whoever is first to change the terminal has to wait, and a prompt of the
+/// login does not know of guards.
+static STARTING: Mutex<Option<ChildStdout>> = Mutex::new(None);
+
+/// Waits until the guard, if one was started, has looked at the terminal. Call
+/// before changing it.
+pub fn wait_ready() {
+    let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(mut output) = starting {
+        // The guard closes its end when it is ready, or when it could not start.
+        let _ = io::copy(&mut output, &mut io::sink());
     }
 }
 

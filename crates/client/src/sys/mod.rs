@@ -3,6 +3,7 @@
 //! The only place in this crate with `unsafe` or `cfg` on the platform.
 
 pub(crate) mod account;
+pub(crate) mod inherit;
 pub mod signals;
 pub mod stdio;
 pub mod tty;

@@ -21,6 +21,12 @@ pub fn stderr_is_tty() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Returns whether somebody sits at a terminal that can be asked, whatever the standard streams are.
+#[must_use]
+pub fn has_controlling() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
 /// Returns the size of the terminal on standard input; zeros where there is none.
 #[must_use]
 pub fn size() -> TerminalSize {
@@ -180,15 +186,15 @@ impl SavedTerminal {
         Some(Self { terminal, settings })
     }
 
-    /// Puts the settings back if the terminal is still as raw as we make it.
+    /// Puts the settings back if the terminal is still as we make it for a
+    /// session or a question: no signals, no lines, no echo.
     ///
     /// A shell that has taken over by now has settings of its own, which keep
-    /// signals and output processing on; these are left alone.
+    /// signals on; these are left alone.
     pub fn restore_if_raw(&self) {
         let Ok(now) = tcgetattr(&self.terminal) else { return };
-        let raw = !now.local_modes.intersects(LocalModes::ISIG | LocalModes::ICANON)
-            && !now.output_modes.contains(OutputModes::OPOST);
-        if raw {
+        let ours = LocalModes::ISIG | LocalModes::ICANON | LocalModes::ECHO;
+        if !now.local_modes.intersects(ours) {
             let _ = rustix::termios::tcsetattr(
                 &self.terminal,
                 rustix::termios::OptionalActions::Now,

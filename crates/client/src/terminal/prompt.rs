@@ -3,11 +3,13 @@
 //! Standard input and output are the remote program's; a person is asked on
 //! the controlling terminal, as ssh does. While an answer is read the terminal
 //! hands over single keys, so that the interrupt key takes effect at once and
-//! without a signal: no handler is installed that the rest of the program
+//! without a signal. Signals that end the program are caught only while a
+//! question is open: no handler is left behind that the rest of the program
 //! would have to live with.
 //!
-//! Invariant: however a prompt ends, by answer, error, dropped future or
-//! [`restore`], the terminal is as it was before.
+//! Invariant: however a prompt ends, by answer, error, dropped future, signal
+//! or [`restore`], the terminal is as it was before. After `kill -9` that is
+//! the [guard](crate::guard)'s work.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -24,6 +26,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::config::settings::LogLevel;
 use crate::login::{Echo, PromptError, Ui};
 use crate::remote::BoxFuture;
+use crate::sys::signals::RestoreBeforeEnd;
 
 /// The person at the terminal. Remarks go to standard error, as far as LogLevel lets them.
 #[derive(Debug)]
@@ -81,8 +84,7 @@ fn say(text: &str) {
 
 /// Puts the terminal back if a prompt has changed it.
 ///
-/// For signal handlers' tasks and panic hooks, where a prompt's own clean-up
-/// does not run. Does nothing otherwise.
+/// For panic hooks, where a prompt's own clean-up does not run. Does nothing otherwise.
 pub fn restore() {
     let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((tty, termios)) = changed.take() {
@@ -95,12 +97,17 @@ pub fn restore() {
 static CHANGED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
 
 /// Restores the terminal when a prompt ends.
-struct Guard;
+struct Guard {
+    // Dropped after the terminal is restored.
+    _on_signal: RestoreBeforeEnd,
+}
 
 impl Guard {
     /// Makes the terminal hand over single keys, unechoed.
     fn enter(tty: &File) -> io::Result<(Self, Keys)> {
+        crate::guard::wait_ready();
         let before = tcgetattr(tty.as_fd())?;
+        let on_signal = RestoreBeforeEnd::of(tty.as_fd())?;
         let mut termios = before.clone();
         termios
             .local_modes
@@ -109,7 +116,7 @@ impl Guard {
         termios.special_codes[SpecialCodeIndex::VTIME] = 0;
         let keys = Keys::of(&before);
         *CHANGED.lock().unwrap_or_else(PoisonError::into_inner) = Some((tty.try_clone()?, before));
-        let guard = Self;
+        let guard = Self { _on_signal: on_signal };
         tcsetattr(tty.as_fd(), OptionalActions::Flush, &termios)?;
         Ok((guard, keys))
     }
