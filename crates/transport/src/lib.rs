@@ -14,6 +14,7 @@
 #[cfg(feature = "driver")]
 mod driver;
 pub mod kcp;
+pub mod smux;
 
 #[cfg(feature = "driver")]
 pub use driver::{
