@@ -3,6 +3,7 @@
 
 mod hostile;
 mod loss;
+mod oracle;
 mod outage;
 mod single;
 mod window;
