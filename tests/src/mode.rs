@@ -69,7 +69,7 @@ pub fn skip() -> bool {
     static REASON: OnceLock<Option<String>> = OnceLock::new();
     let reason = REASON.get_or_init(|| {
         let reason = why_not()?;
-        let must_run = std::env::var_os("CI").is_some() && geteuid().is_root();
+        let must_run = std::env::var_os("CI").is_some();
         assert!(!must_run, "{reason} (CI must not skip this)");
         Some(reason)
     });

@@ -136,7 +136,7 @@ fn interrupt_works_while_the_server_is_waited_for(mode: Mode) {
     e2e::wait_until("the server has been started", || started.exists());
     client.send("\x03");
     let (status, _) = client.wait();
-    assert_ne!(status.code(), Some(0));
+    assert!(matches!(status.code(), None | Some(130 | 255)), "{status:?}");
     client.assert_restored();
     world.wait_until_nothing_runs();
 }

@@ -25,4 +25,5 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<std::convert::Infallible> {
     Err(anyhow!(demo.args(words).exec()).context("cannot start the demo"))
 }
 
-const DEMO: &str = "tssh-demo";
+/// The program that is the demo.
+pub(crate) const DEMO: &str = "tssh-demo";

@@ -11,6 +11,7 @@ mod fuzz;
 mod platforms;
 mod purity;
 mod shell;
+mod soak;
 mod test;
 mod tidy;
 
@@ -50,6 +51,7 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
                 seconds.map(str::parse).transpose().context("SECONDS is a whole number")?;
             fuzz::run(seconds.unwrap_or(fuzz::SECONDS), target)?;
         }
+        ["soak"] => soak::run()?,
         ["dist"] => dist::run()?,
         [] | ["help" | "-h" | "--help"] => shell::say(HELP),
         [other, ..] => {
@@ -68,6 +70,7 @@ usage: cargo xtask CHORE
   tidy                    the rules of the house that a compiler does not check
   purity                  build the sans-IO crates for a target without an operating system
   fuzz [SECONDS [TARGET]] fuzz each target for SECONDS (60)
+  soak                    tests with full counts and sizes: configurations, long outages
   dist                    static release binaries with checksums into dist/
   help                    this text";
 

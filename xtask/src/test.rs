@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
+
 use crate::{platforms, purity, shell, tidy};
 
 /// Runs all steps; fails when one of them does.
@@ -24,6 +26,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         steps.run("tests", || shell::run(units(nextest)));
         steps.run("doc tests", || shell::run(shell::cargo(["test", "--workspace", "--doc"])));
         steps.run("end to end", || shell::run(end_to_end(nextest)));
+        steps.run("demo", demonstrate);
     } else {
         steps.skip("tests, doc tests, end to end", "the build failed");
     }
@@ -85,6 +88,17 @@ fn end_to_end(nextest: bool) -> Command {
     } else {
         shell::cargo(["test", "--workspace", "--no-fail-fast", "--test", "suite"])
     }
+}
+
+/// Runs a command through the demo, as a newcomer would.
+fn demonstrate() -> anyhow::Result<()> {
+    let mut demo = Command::new(shell::binaries()?.join(crate::demo::DEMO));
+    let output = demo.args(["sh", "-c", "echo over $SSH_CONNECTION; exit 7"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() != Some(7) || !text.starts_with("over 127.0.0.1 ") {
+        bail!("the demo printed {text:?} and ended with {}", output.status);
+    }
+    Ok(())
 }
 
 /// What has been run so far, and how it ended.

@@ -3,6 +3,7 @@
 //! Keys, cookies and typed bytes are never logged at any level.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -28,7 +29,7 @@ pub struct LogFileError {
 pub fn start(level: LogLevel, file: Option<&Path>) -> Result<(), LogFileError> {
     let Some(directives) = directives(level) else { return Ok(()) };
     match file {
-        None => subscriber(directives, std::io::stderr).init(),
+        None => subscriber(directives, || TerminalLines(std::io::stderr())).init(),
         Some(path) => {
             let file =
                 open(path).map_err(|source| LogFileError { path: path.to_owned(), source })?;
@@ -59,6 +60,27 @@ where
         .with_ansi(false)
         .with_writer(writer)
         .finish()
+}
+
+/// Ends lines as a terminal in raw mode needs them.
+struct TerminalLines(std::io::Stderr);
+
+impl Write for TerminalLines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        let mut lines = Vec::with_capacity(text.len() + 8);
+        for byte in text {
+            if *byte == b'\n' {
+                lines.push(b'\r');
+            }
+            lines.push(*byte);
+        }
+        self.0.write_all(&lines)?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Opens a log file, which names hosts and users: a new one is its owner's alone, as ssh's is.

@@ -174,7 +174,7 @@ const HEAVY: &[Heavy] = &[
     heavy_crate("rcgen", &["crates/transport/src/driver/quic/"]),
     heavy_crate("quinn-udp", &["crates/proxy/src/driver/"]),
     heavy_crate("socket2", &["crates/proxy/src/driver/"]),
-    heavy_crate("aes-gcm", &["crates/proxy/src/seal.rs"]),
+    heavy_crate("aes-gcm", &["crates/proxy/src/seal.rs", "crates/transport/src/crypt/"]),
     heavy_crate("clap", &["crates/client/src/cli", "crates/server/src/cli"]),
     heavy_crate("crossterm", &["crates/client/src/terminal/"]),
     heavy_crate("pty-process", &["crates/server/src/sys/", "crates/devsshd/", "tests/"]),

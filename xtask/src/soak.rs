@@ -1,0 +1,22 @@
+//! `cargo xtask soak`: the second tier of tests, with full counts and full sizes (DESIGN D11).
+//!
+//! Nothing here is a test of its own: variables tell the tests of the first tier to do more.
+
+use crate::shell;
+
+/// How many configurations are generated and compared with `ssh -G`.
+const CONFIGURATIONS: &str = "5000";
+
+/// Runs the tests that have a full size.
+///
+/// # Errors
+/// When a test fails or the build does.
+pub(crate) fn run() -> anyhow::Result<()> {
+    shell::run(shell::cargo(["build", "--workspace", "--all-targets", "--locked"]))?;
+    let mut configurations = shell::cargo(["test", "--package", "tssh", "--test", "ssh_config"]);
+    configurations.env("TSSH_CONFIG_CASES", CONFIGURATIONS);
+    shell::run(configurations)?;
+    let mut outages = shell::cargo(["test", "--package", "e2e", "--test", "suite", "outage::"]);
+    outages.env("E2E_FULL", "1");
+    shell::run(outages)
+}
