@@ -11,8 +11,10 @@
 //! waiting belong to the layers above.
 #![forbid(unsafe_code)]
 
+pub mod crypt;
 #[cfg(feature = "driver")]
 mod driver;
+pub mod fec;
 pub mod kcp;
 pub mod smux;
 
