@@ -43,7 +43,7 @@ fn hostile_packet(prng: &mut Prng, near: u32, time: u32) -> Vec<u8> {
 
 #[test]
 fn hostile_segments_neither_panic_nor_grow_memory() {
-    for seed in 0..200 {
+    with_seeds(0..200, |seed| {
         let (mut prng, clock) = (Prng::new(seed), Clock::new());
         let start = (Sn(prng.next_u64() as u32), Ts(prng.next_u64() as u32));
         let mut kcp = new_kcp(&clock, Config { start, ..config() });
@@ -77,7 +77,7 @@ fn hostile_segments_neither_panic_nor_grow_memory() {
             assert!(kcp.rto() <= Duration::from_secs(60));
             clock.advance(Duration::from_millis(prng.below(200)));
         }
-    }
+    });
 }
 
 #[test]

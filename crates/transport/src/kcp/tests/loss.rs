@@ -34,27 +34,27 @@ fn talk(config: Config, seed: u64) -> Pair {
 
 #[test]
 fn all_that_is_sent_arrives_in_order_over_any_link() {
-    for seed in 0..100 {
+    with_seeds(0..100, |seed| {
         talk(config(), seed);
-    }
+    });
 }
 
 #[test]
 fn numbers_and_clock_wrap_without_anybody_noticing() {
-    for seed in 100..130 {
+    with_seeds(100..130, |seed| {
         let start = (Sn(0_u32.wrapping_sub(40)), Ts(0_u32.wrapping_sub(500)));
         let pair = talk(Config { start, ..config() }, seed);
         assert!(pair.clock.elapsed() > Duration::from_millis(500));
         assert!(pair.ends[A].kcp.rto() < Duration::from_secs(2), "seed {seed}: a wrong sample");
-    }
+    });
 }
 
 #[test]
 fn small_windows_and_tiny_packets_work_too() {
-    for seed in 200..220 {
+    with_seeds(200..220, |seed| {
         let (mtu, send_window, receive_window, unsent_bytes) = (0, 7, 3, 100);
         talk(Config { mtu, send_window, receive_window, unsent_bytes, ..config() }, seed);
-    }
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod hostile;
 mod loss;
 mod oracle;
 mod outage;
+mod recorded;
 mod single;
 mod window;
 
@@ -25,6 +26,23 @@ fn config() -> Config {
 
 fn new_kcp(clock: &Clock, config: Config) -> Kcp {
     Kcp::new(clock.now(), CONV, config, Box::new(Uncontrolled))
+}
+
+/// Runs `test` with each seed; a failing one is named, whatever fails.
+fn with_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
+    struct Name(u64);
+    impl Drop for Name {
+        #[expect(clippy::print_stdout, reason = "a test's output is shown when it fails")]
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                println!("failing seed: {}", self.0);
+            }
+        }
+    }
+    for seed in seeds {
+        let _name = Name(seed);
+        test(seed);
+    }
 }
 
 /// One end, with what its application wants to say and has heard.

@@ -100,7 +100,7 @@ fn talk_to_other(conditions: Conditions, seed: u64, bytes: [usize; 2]) -> Durati
 
 #[test]
 fn another_implementation_understands_us_and_we_it_over_bad_links() {
-    for seed in 0..20 {
+    with_seeds(0..20, |seed| {
         let conditions = Conditions {
             jitter: Duration::from_millis(20),
             loss: 0.015 * seed as f64,
@@ -109,7 +109,7 @@ fn another_implementation_understands_us_and_we_it_over_bad_links() {
             ..Conditions::perfect(DELAY)
         };
         talk_to_other(conditions, seed, [100_000, 60_000]);
-    }
+    });
 }
 
 #[test]
