@@ -9,10 +9,10 @@
 //! written on the bus ([`proto::bus::Rekey`]). QUIC brings its own encryption.
 //!
 //! Invariants:
-//! - No nonce is used twice: all come from one counter ([`nonce`]), whatever the key.
+//! - No nonce is used twice: all come from one counter (`nonce.rs`), whatever the key.
 //! - The key we seal with never moves back to an older one, and the peer has it.
 //! - A packet is accepted at most once while its nonce is remembered
-//!   ([`replay`]), and never if we sealed it ourselves.
+//!   (`replay.rs`), and never if we sealed it ourselves.
 //! - Refusing a packet changes nothing but what the caller counts.
 //! - Keys and secrets are wiped when dropped, and `Debug` shows none.
 //!

@@ -109,6 +109,16 @@ fn parity_that_is_late_by_more_than_the_window_is_spent() {
 }
 
 #[test]
+fn a_jump_over_the_whole_window_forgets_what_came_before_it() {
+    for jump in [63, 64, 65, 128, 1 << 20] {
+        let mut decoder = Decoder::new();
+        decoder.decode(&packet(0, TYPE_DATA, b"before")).unwrap();
+        let parity = packet(2 * jump + 1, TYPE_PARITY, b"after");
+        assert_eq!(decoder.decode(&parity), Ok(Shard::Recovered(b"after")), "jump of {jump}");
+    }
+}
+
+#[test]
 fn a_peer_that_numbers_its_packets_otherwise_gets_its_data_through() {
     let mut decoder = Decoder::new();
     assert_eq!(decoder.decode(&packet(7, TYPE_DATA, b"odd")), Ok(Shard::Data(b"odd")));
