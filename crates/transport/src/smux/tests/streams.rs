@@ -157,11 +157,14 @@ fn updates_go_before_data_and_never_before_the_syn() {
     let expected = [update(id, 1, 524_288), data(id, b"long")].concat();
     assert_eq!(sent(&mut pair.server), expected);
 
+    feed(&mut pair.client, &expected);
+    read_all(&mut pair.client, id);
     let late = pair.client.open().unwrap();
     pair.client.write(late, b"y").unwrap();
     let mut pipe = Vec::new();
-    assert_eq!(pair.client.poll_transmit(7, &mut pipe), 0, "no room for the SYN");
-    assert_eq!(sent(&mut pair.client), [syn(late), data(late, b"y")].concat());
+    assert_eq!(pair.client.poll_transmit(15, &mut pipe), 0, "no room for the update before");
+    let expected = [update(id, 4, 524_288), syn(late), data(late, b"y")].concat();
+    assert_eq!(sent(&mut pair.client), expected);
 }
 
 #[test]
@@ -221,6 +224,30 @@ fn a_reader_that_stops_ends_the_writer() {
 }
 
 #[test]
+fn a_reader_that_stops_after_its_own_fin_still_says_so() {
+    let mut pair = Pair::new();
+    let id = pair.open();
+    pair.client.finish(id);
+    pair.settle();
+    pair.client.stop(id);
+    assert_eq!(sent(&mut pair.client), update(id, 0, 0));
+    assert_eq!(pair.client.stream_count(), 0);
+}
+
+#[test]
+fn a_writer_is_told_once_that_nobody_reads_and_not_after_its_end() {
+    let mut server = Session::server(Config::default());
+    let [three, five] = [3, 5].map(StreamId);
+    feed(&mut server, &[syn(three), syn(five)].concat());
+    server.finish(five);
+    sent(&mut server);
+    events(&mut server);
+    feed(&mut server, &[update(three, 0, 0), update(three, 0, 0), update(five, 0, 0)].concat());
+    assert_eq!(events(&mut server), [Event::Stopped(three)]);
+    assert_eq!(sent(&mut server), fin(three));
+}
+
+#[test]
 fn stopping_reads_leaves_writing_alone() {
     let mut pair = Pair::new();
     let id = pair.open();
@@ -240,7 +267,10 @@ fn open_waits_for_a_place() {
     client.close(first);
     sent(&mut client);
     assert!(events(&mut client).contains(&Event::Available));
-    assert!(client.open().is_ok());
+    let second = client.open().unwrap();
+    client.close(second);
+    sent(&mut client);
+    assert!(!events(&mut client).contains(&Event::Available), "nobody waited this time");
 }
 
 #[test]

@@ -80,6 +80,27 @@ fn nothing_is_reported_to_a_peer_that_finished() {
     feed(&mut server, &[syn(id), data(id, b"all"), fin(id)].concat());
     read_all(&mut server, id);
     assert_eq!(sent(&mut server), []);
+
+    let id = StreamId(5);
+    feed(&mut server, &[syn(id), data(id, b"all")].concat());
+    read_all(&mut server, id);
+    feed(&mut server, &fin(id));
+    assert_eq!(sent(&mut server), [], "not even if the report waited already");
+}
+
+#[test]
+fn a_blocked_writer_is_woken_when_half_its_buffer_is_free() {
+    let mut client = Session::client(Config::default());
+    let id = client.open().unwrap();
+    sent(&mut client);
+    while client.write(id, &[1; 10_000]).is_ok() {}
+    let mut pipe = Vec::new();
+    client.poll_transmit(SEND_BUFFER / 2 + 7, &mut pipe);
+    assert_eq!(events(&mut client), []);
+    client.poll_transmit(9, &mut pipe);
+    assert_eq!(events(&mut client), [Event::Writable(id)]);
+    sent(&mut client);
+    assert_eq!(events(&mut client), [], "once is enough");
 }
 
 /// Fills a server's budget with streams of 200,000 bytes; returns the frame
