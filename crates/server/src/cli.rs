@@ -126,7 +126,7 @@ usage: tsshd [--tcp] [--ipv4] [--ipv6] [--mtu BYTES] [--port PORTS]
 
 Serves one tssh client over UDP (QUIC). Normally started by `tssh --udp`
 over its ssh login: prints a line for the client, goes into the background,
-and ends with the client's last session.
+and ends when the client says so or has not been heard for too long.
 
   --tcp              carry packets over TCP
   --ipv4, --ipv6     listen on addresses of this family only

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::bus::{self, Debug, Resize, ToClient, ToServer};
 use proto::ext::Ext;
-use proto::open::{BusMessage, BusResponse, NO_ERROR, Outcome};
-use proto::{codec, version};
+use proto::json::JsonError;
+use proto::open::{BusMessage, BusResponse, NO_ERROR, Outcome, Timeouts};
+use proto::version;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -47,7 +48,7 @@ impl Inner {
             return Ok(frames::write_message(&mut send, &refusal).await?);
         }
         let used = hello.ext_set().and(self.granted);
-        (self.on_bus_up)(hello.heartbeat_timeout);
+        (self.on_bus_up)(heartbeat_timeout(&hello));
         let next_session_id = self.registry().next_id();
         let response = BusResponse { code: 0, msg: NO_ERROR.into(), next_session_id };
         frames::write_message(&mut send, &response).await?;
@@ -123,6 +124,11 @@ impl Inner {
                     self.obey(message).await;
                 }
                 Ok(Order::Unknown(name)) => tracing::warn!(name, "unknown bus command"),
+                // One bad order is no reason to end every session: the next
+                // frame begins where this one ends.
+                Ok(Order::Bad(name, error)) => {
+                    tracing::warn!(name, %error, "bus message that cannot be read is skipped");
+                }
                 // The bus cannot be read any further; without it nothing can be ended well.
                 Err(error) => {
                     self.finish(End::Gone);
@@ -167,12 +173,18 @@ impl Inner {
         let Some(session) = self.registry().get(resize.id) else { return };
         let size = winsize(resize.cols, resize.rows, resize.width_px, resize.height_px);
         if resize.redraw {
-            // A repaint takes a pause, which the bus does not wait out.
-            tokio::spawn(async move { session.redraw(size, resize.marker.0).await });
+            session.redraw(size, resize.marker.0);
         } else {
             session.resize(size);
         }
     }
+}
+
+/// The client's heartbeat timeout; one it does not name, or names as 0, is the
+/// default, because after no time at all every path would count as lost.
+fn heartbeat_timeout(hello: &BusMessage) -> Duration {
+    let named = Some(hello.heartbeat_timeout).filter(|timeout| !timeout.is_zero());
+    named.unwrap_or(Timeouts::default().heartbeat)
 }
 
 /// What the client says on the bus.
@@ -180,6 +192,8 @@ enum Order {
     Close,
     Message(ToServer),
     Unknown(String),
+    /// A whole frame whose message does not fit the command.
+    Bad(String, JsonError),
 }
 
 async fn read_order(recv: &mut RecvStream) -> Result<Order, ReadError> {
@@ -190,8 +204,27 @@ async fn read_order(recv: &mut RecvStream) -> Result<Order, ReadError> {
         return Ok(Order::Close);
     }
     let body = frames::read_raw_message(recv).await?;
-    match ToServer::decode(&name, &body).map_err(codec::FrameError::from)? {
-        Some(message) => Ok(Order::Message(message)),
-        None => Ok(Order::Unknown(name)),
+    Ok(match ToServer::decode(&name, &body) {
+        Ok(Some(message)) => Order::Message(message),
+        Ok(None) => Order::Unknown(name),
+        Err(error) => Order::Bad(name, error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::json::Message as _;
+
+    #[test]
+    fn a_client_that_names_no_heartbeat_timeout_gets_the_default() {
+        for (json, expected) in [
+            ("{}", 3_000),
+            (r#"{"HeartbeatTimeout":0}"#, 3_000),
+            (r#"{"HeartbeatTimeout":700000000}"#, 700),
+        ] {
+            let hello = BusMessage::from_json(json.as_bytes()).unwrap();
+            assert_eq!(heartbeat_timeout(&hello), Duration::from_millis(expected), "{json}");
+        }
     }
 }

@@ -112,6 +112,17 @@ struct State {
 }
 
 /// What a session's program is connected to.
+    /// There while the terminal has a false size.
+    repaint: Option<Repaint>,
+}
+
+/// The second half of a repaint.
+#[derive(Debug)]
+struct Repaint {
+    /// The newest size the client has asked for.
+    size: Winsize,
+    /// For the first output behind the change to it; may be empty.
+    marker: Vec<u8>,
 #[derive(Debug)]
 enum Ends {
     Pty(Arc<Master>),
@@ -171,6 +182,7 @@ pub(crate) fn start(
         }),
         hang_up: watch::Sender::new(false),
         exited: watch::Sender::new(false),
+            repaint: None,
     });
     Ok(Running { session, child, ends, motd })
 }
@@ -333,7 +345,8 @@ impl Session {
     /// A session whose program was never there.
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        let state = State { master: None, input: Input::new(true, None), redraw: [None, None] };
+        let input = Input::new(true, None);
+        let state = State { master: None, input, redraw: [None, None], repaint: None };
         Self {
             id: SessionId(1),
             has_pty: true,
@@ -346,31 +359,38 @@ impl Session {
 
     /// Sets the terminal's size.
     pub(crate) fn resize(&self, size: Winsize) {
-        if let Some(master) = self.master().filter(|master| !has_size(master, size)) {
+        let mut state = self.lock();
+        if let Some(repaint) = &mut state.repaint {
+            // Not now: the change has to come behind the marker.
+            repaint.size = size;
+        } else if let Some(master) = state.master.as_ref().filter(|master| !has_size(master, size))
+        {
             log_error(master.resize(size));
         }
     }
 
     /// Sets the terminal's size and makes the program paint anew even if it is
     /// the same; `marker` goes in front of the first output from there on
-    /// (PROTOCOL §7.8).
-    pub(crate) async fn redraw(&self, size: Winsize, marker: Vec<u8>) {
-        if let Some(master) = self.master().filter(|master| has_size(master, size)) {
+    /// (PROTOCOL §7.8). A size that is the same takes a pause, after which the
+    /// newest size counts that the client has asked for by then.
+    pub(crate) fn redraw(self: &Arc<Self>, size: Winsize, marker: Vec<u8>) {
+        let mut state = self.lock();
+        let is_under_way = state.repaint.is_some();
+        state.repaint = Some(Repaint { size, marker });
+        if is_under_way {
+            return; // This one takes its place.
+        }
+        if let Some(master) = state.master.as_ref().filter(|master| has_size(master, size)) {
             let false_size = Winsize { ws_col: size.ws_col.saturating_add(1), ..size };
             log_error(master.resize(false_size));
-            drop(master);
-            tokio::time::sleep(WIGGLE).await;
+            let session = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(WIGGLE).await;
+                session.lock().finish_repaint();
+            });
+        } else {
+            state.finish_repaint();
         }
-        if !marker.is_empty() {
-            self.lock().redraw = [Some(marker.clone()), Some(marker)];
-        }
-        if let Some(master) = self.master() {
-            log_error(master.resize(size));
-        }
-    }
-
-    fn master(&self) -> Option<Arc<Master>> {
-        self.lock().master.clone()
     }
 
     /// Delivers a signal: to the terminal's foreground, or else to the program's group.
@@ -454,6 +474,18 @@ fn has_size(master: &Master, size: Winsize) -> bool {
     master.size().is_ok_and(|now| (now.ws_col, now.ws_row) == (size.ws_col, size.ws_row))
 }
 
+impl State {
+    fn finish_repaint(&mut self) {
+        let Some(Repaint { size, marker }) = self.repaint.take() else { return };
+        if !marker.is_empty() {
+            self.redraw = [Some(marker.clone()), Some(marker)];
+        }
+        if let Some(master) = &self.master {
+            log_error(master.resize(size));
+        }
+    }
+}
+
 /// A size as the system wants it; what does not fit is cut to the largest.
 pub(crate) fn winsize(cols: u32, rows: u32, width_px: u32, height_px: u32) -> Winsize {
     let cut = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
@@ -468,5 +500,27 @@ pub(crate) fn winsize(cols: u32, rows: u32, width_px: u32, height_px: u32) -> Wi
 fn log_error(result: io::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a session's program or terminal is gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repaint_does_not_undo_a_size_that_came_behind_it() {
+        let (master, _slave) = pty::open().unwrap();
+        let (old, new) = (winsize(80, 24, 0, 0), winsize(100, 30, 0, 0));
+        master.resize(old).unwrap();
+        let master = Arc::new(master);
+        let session = Arc::new(Session::for_test());
+        session.lock().master = Some(master.clone());
+        session.redraw(old, b"marker".to_vec());
+        assert!(!has_size(&master, old), "the program is to see a change");
+        session.resize(new);
+        assert_eq!(session.take_redraw_marker(Output::Stdout), None, "not yet");
+        tokio::time::sleep(2 * WIGGLE).await;
+        assert!(has_size(&master, new));
+        assert_eq!(session.take_redraw_marker(Output::Stdout), Some(b"marker".to_vec()));
     }
 }
