@@ -2,6 +2,7 @@
 
 mod hostile;
 mod property;
+mod recorded;
 mod streams;
 mod windows;
 
