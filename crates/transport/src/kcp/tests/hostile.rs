@@ -116,3 +116,21 @@ fn a_packet_with_one_bad_segment_is_refused_as_a_whole() {
     assert!(!kcp.is_readable());
     assert_eq!(kcp.poll_timeout(), None);
 }
+
+#[test]
+fn a_peer_that_repeats_itself_while_we_cannot_send_is_owed_a_window_of_acks_at_most() {
+    let clock = Clock::new();
+    let mut kcp = new_kcp(&clock, config());
+    let mut packet = Vec::new();
+    for sn in (0..5000).rev() {
+        let (ts, una, window) = (Ts(0), Sn(0), 1024);
+        let (command, sn) = (Command::Push, Sn(sn));
+        let segment =
+            Segment { conv: CONV, command, fragment: 0, window, ts, sn, una, data: &[0; 50] };
+        segment.encode(&mut packet);
+    }
+    for _ in 0..3 {
+        kcp.handle_packet(clock.now(), &packet, Origin::Received).unwrap();
+    }
+    assert_eq!(kcp.receiver.held(), (1024, 1024));
+}

@@ -32,7 +32,6 @@ fn new_kcp(clock: &Clock, config: Config) -> Kcp {
 fn with_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
     struct Name(u64);
     impl Drop for Name {
-        #[expect(clippy::print_stdout, reason = "a test's output is shown when it fails")]
         fn drop(&mut self) {
             if std::thread::panicking() {
                 println!("failing seed: {}", self.0);

@@ -70,6 +70,9 @@ fn two_segments_that_overtake_one_have_it_sent_again_at_once() {
     clock.advance(Duration::from_millis(1));
     feed(&mut kcp, &clock, &[ack(2, 0)], Origin::Received);
     assert_eq!(sent(&mut kcp, &clock), [(Command::Push, 0, 1), (Command::Push, 6, 1)]);
+    // One that was sent before the second transmission says nothing about it.
+    feed(&mut kcp, &clock, &[ack(3, 0)], Origin::Received);
+    assert_eq!(sent(&mut kcp, &clock), []);
 }
 
 #[test]
@@ -209,4 +212,39 @@ fn a_question_for_the_window_is_answered_at_once() {
     feed(&mut kcp, &clock, &[blank(Command::WindowAsk)], Origin::Received);
     assert_eq!(sent(&mut kcp, &clock), [(Command::WindowTell, 0, 0)]);
     assert_eq!(sent(&mut kcp, &clock), []);
+}
+
+#[test]
+fn after_a_reset_back_off_is_forgotten_and_owed_acks_leave_at_once() {
+    let (clock, mut kcp) = sender_with(1);
+    for _ in 0..20 {
+        clock.advance_to(kcp.poll_timeout().unwrap());
+        kcp.handle_timeout(clock.now());
+        sent(&mut kcp, &clock);
+    }
+    assert!(kcp.poll_timeout().unwrap() - clock.now() > Duration::from_secs(2));
+    // Older than what it has sent: no sample, and the wait for the rest stays.
+    let push = Segment { sn: Sn(0), ts: Ts(9), data: b"d", ..blank(Command::Push) };
+    feed(&mut kcp, &clock, &[push], Origin::Received);
+    kcp.reset_rto(clock.now());
+    let now = sent(&mut kcp, &clock);
+    assert_eq!(now.iter().map(|s| s.0).collect::<Vec<_>>(), [Command::Ack, Command::Push]);
+    assert_eq!(kcp.poll_timeout(), Some(clock.now() + kcp.rto()));
+
+    let mut idle = new_kcp(&clock, config());
+    feed(&mut idle, &clock, &[push], Origin::Received);
+    idle.reset_rto(clock.now());
+    assert_eq!(sent(&mut idle, &clock), [(Command::Ack, 0, 9)]);
+}
+
+#[test]
+fn bulk_fills_the_packet_that_takes_the_acks_along() {
+    let clock = Clock::new();
+    let mut kcp = new_kcp(&clock, config());
+    let push = Segment { data: b"d", ..blank(Command::Push) };
+    feed(&mut kcp, &clock, &[push], Origin::Received);
+    kcp.send(clock.now(), &[1; 5000]);
+    let mut packet = Vec::new();
+    assert!(kcp.poll_transmit(clock.now(), &mut packet));
+    assert_eq!((packet.len(), segments(&packet).count()), (MTU, 2));
 }
