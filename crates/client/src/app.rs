@@ -14,7 +14,7 @@ use crate::link::{Link, LinkError};
 use crate::login::{self, Login, LoginError};
 use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest};
 use crate::report::{FAILURE, Reporter};
-use crate::session::{self, Options, Outcome};
+use crate::session::{self, Options, Outcome, Signals};
 use crate::sys::tty;
 use crate::terminal::prompt::TtyUi;
 
@@ -120,6 +120,15 @@ impl Run {
         request: Option<SessionRequest>,
         guard: Option<&mut Guard>,
     ) -> Result<u8, Failure> {
+        let Some(request) = request else { return self.hold(guard).await };
+        let remote = self.connect_guarded(guard).await?;
+        let status = self.session(remote.as_ref(), request).await;
+        remote.close().await;
+        status
+    }
+
+    /// Connects, and has the guard look after what that leaves on the far host.
+    async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Box<dyn Remote>, Failure> {
         let (remote, farewell) = self.connect().await?;
         if let Some(guard) = guard {
             guard::wait_ready();
@@ -127,12 +136,7 @@ impl Run {
                 guard.entrust(&farewell);
             }
         }
-        let status = match request {
-            Some(request) => self.session(remote.as_ref(), request).await,
-            None => Ok(self.hold(remote.as_ref()).await),
-        };
-        remote.close().await;
-        status
+        Ok(remote)
     }
 
     /// Returns what to run, by ssh's rules; `None` for `-N`.
@@ -278,23 +282,36 @@ impl Run {
         }
     }
 
-    /// Keeps the connection open without a session (`-N`) until it ends or we are told to leave.
-    async fn hold(&self, remote: &dyn Remote) -> u8 {
-        tokio::select! {
+    /// Keeps a connection open without a session (`-N`) until it ends or we are told to leave.
+    async fn hold(&self, guard: Option<&mut Guard>) -> Result<u8, Failure> {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                self.reporter.error(&error, None);
+                return Ok(FAILURE);
+            }
+        };
+        let remote = tokio::select! {
+            remote = self.connect_guarded(guard) => remote?,
+            kind = signals.leave() => return Ok(status_of_leaving(kind)),
+        };
+        let status = tokio::select! {
             reason = remote.closed() => {
                 let host = &self.settings.host_name;
                 self.reporter.error(&format_args!("connection to {host} lost: {reason}"), None);
+                FAILURE
             }
-            told = session::until_told_to_leave() => match told {
-                // What service managers send is the orderly end of a connection without a
-                // program, for ssh as well.
-                Ok(kind) if kind == SignalKind::terminate() => return 0,
-                Ok(_) => {}
-                Err(error) => self.reporter.error(&error, None),
-            }
-        }
-        FAILURE
+            kind = signals.leave() => status_of_leaving(kind),
+        };
+        remote.close().await;
+        Ok(status)
     }
+}
+
+/// Returns the status of a run without a session that a signal ended: what service managers
+/// send is its orderly end, for ssh as well.
+fn status_of_leaving(kind: SignalKind) -> u8 {
+    if kind == SignalKind::terminate() { 0 } else { FAILURE }
 }
 
 /// Exit statuses have eight bits.

@@ -238,15 +238,19 @@ fn broken_pipe(result: io::Result<()>) -> io::Result<()> {
     result.map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))
 }
 
-/// Signals that concern a session.
-struct Signals {
+/// Signals that concern a session. They are caught for as long as this lives.
+pub struct Signals {
     /// Those that tell us to leave, without the ones our caller had ignored.
     leave: Vec<(SignalKind, Signal)>,
     resize: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    /// Starts to catch them.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub fn new() -> io::Result<Self> {
         let leave = [
             SignalKind::interrupt(),
             SignalKind::terminate(),
@@ -260,8 +264,8 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that tells us to leave.
-    async fn leave(&mut self) -> SignalKind {
+    /// Waits for a signal that tells us to leave, and returns it.
+    pub async fn leave(&mut self) -> SignalKind {
         poll_fn(|cx| self.poll_leave(cx)).await
     }
 
@@ -283,12 +287,4 @@ impl Signals {
             None => Poll::Pending,
         }
     }
-}
-
-/// Waits for a signal that tells us to leave, for runs without a session (`-N`), and returns it.
-///
-/// # Errors
-/// When signals cannot be waited for.
-pub async fn until_told_to_leave() -> io::Result<SignalKind> {
-    Ok(Signals::new()?.leave().await)
 }
