@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogLevel;
+use crate::login::AGENT_LOG_TARGET;
 
 /// Why diagnostics cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -29,25 +30,27 @@ pub struct LogFileError {
 pub fn start(level: LogLevel, file: Option<&Path>) -> Result<(), LogFileError> {
     let Some(directives) = directives(level) else { return Ok(()) };
     match file {
-        None => subscriber(directives, || TerminalLines(std::io::stderr())).init(),
+        None => subscriber(&directives, || TerminalLines(std::io::stderr())).init(),
         Some(path) => {
             let file =
                 open(path).map_err(|source| LogFileError { path: path.to_owned(), source })?;
-            subscriber(directives, Mutex::new(file)).init();
+            subscriber(&directives, Mutex::new(file)).init();
         }
     }
     Ok(())
 }
 
 /// What is written at a level; `None`: nothing.
-fn directives(level: LogLevel) -> Option<&'static str> {
-    match level {
-        LogLevel::Debug1 => Some("tssh=debug,tssh_proxy=debug,tssh_transport=debug,tsshd=debug"),
-        // russh's agent prints what it signs, byte by byte.
-        LogLevel::Debug2 => Some("debug,russh::keys::agent=info"),
-        LogLevel::Debug3 => Some("trace,russh::keys::agent=info"),
-        _ => None,
-    }
+fn directives(level: LogLevel) -> Option<String> {
+    let everything = match level {
+        LogLevel::Debug1 => {
+            return Some("tssh=debug,tssh_proxy=debug,tssh_transport=debug,tsshd=debug".into());
+        }
+        LogLevel::Debug2 => "debug",
+        LogLevel::Debug3 => "trace",
+        _ => return None,
+    };
+    Some(format!("{everything},{AGENT_LOG_TARGET}=info"))
 }
 
 fn subscriber<W>(directives: &str, writer: W) -> impl SubscriberInitExt + use<W>
@@ -107,7 +110,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("log");
             let writer = Mutex::new(open(&path).unwrap());
-            let log = subscriber(directives(level).unwrap(), writer);
+            let log = subscriber(&directives(level).unwrap(), writer);
             {
                 let _log = log.set_default();
                 tracing::debug!(target: "russh::keys::agent::client", "sign_request: [1, 2]");

@@ -20,6 +20,10 @@ pub(super) struct Agent {
     client: AgentClient<Box<dyn AgentStream + Send + Unpin>>,
 }
 
+/// Where the client of the agent logs to. At debug level it prints what it
+/// has signed, byte by byte, which is nothing for a log.
+pub(crate) const AGENT_LOG_TARGET: &str = "russh::keys::agent";
+
 /// What an agent may say at most in one answer (OpenSSH's `AGENT_MAX_LEN`).
 const MAX_ANSWER: u32 = 256 * 1024;
 

@@ -37,6 +37,7 @@ use tokio::sync::mpsc;
 
 use crate::config::settings::Settings;
 
+pub(crate) use agent::AGENT_LOG_TARGET;
 pub(crate) use handler::{Connection, Shared, lost_reason};
 pub use known_hosts::count_entries;
 pub(crate) use ui::printable;
