@@ -32,7 +32,7 @@ const LAYERS: [&str; 4] =
     ["crates/proto/src/", "crates/proxy/src/", "crates/transport/src/", "crates/testkit/src/"];
 
 /// What is banned, and what to do instead.
-const BANNED: [(&str, &str); 12] = [
+const BANNED: [(&str, &str); 13] = [
     ("UdpSocket", SOCKETS),
     ("TcpStream", SOCKETS),
     ("TcpListener", SOCKETS),
@@ -44,7 +44,8 @@ const BANNED: [(&str, &str); 12] = [
     ("std::env", "configuration is an argument"),
     ("std::fs", "files belong to the binaries"),
     ("std::process", "processes belong to the binaries"),
-    ("std::thread", "machines have no threads"),
+    ("thread::spawn", "machines have no threads"),
+    ("thread::sleep", "machines do not wait"),
 ];
 
 const SOCKETS: &str = "sockets belong in the driver";
