@@ -41,8 +41,9 @@ pub fn run(arguments: &[OsString]) -> Exit {
         Action::Serve(options) => options,
     };
     if let Some(flag) = options.unsupported {
-        print(&format!("tsshd {PROGRAM_VERSION} does not support {flag} yet\n"));
-        return Exit::InitFailed;
+        // A failure to set up, after which the first process ends well: only
+        // then does the client show the text (PROTOCOL §1.3, §1.4).
+        return print(&format!("tsshd {PROGRAM_VERSION} does not support {flag} yet\n"));
     }
     if daemon::is_background() {
         return serve(&options);
@@ -107,6 +108,8 @@ impl Server {
     /// Binds sockets, makes keys, prints the line, and lets go of the login.
     fn prepare(options: &Options) -> anyhow::Result<Self> {
         let host = Host::load();
+        // Before there are keys.
+        host.limits.change_for_server();
         let list = options.ports.as_deref().unwrap_or(ports::DEFAULT);
         let candidates = Ports::parse(list)?.candidates(random_below);
         let connection = std::env::var("SSH_CONNECTION").ok();
@@ -170,7 +173,7 @@ impl Server {
         let follow_paths = async {
             while let Some(event) = events.next().await {
                 match event {
-                    ServerEvent::NewPath { first: false, .. } => link.on_new_path().await,
+                    ServerEvent::NewPath { first: false, .. } => link.on_new_path(),
                     ServerEvent::Goodbye => link.client_gone(),
                     _ => {}
                 }
@@ -269,7 +272,7 @@ fn random_id() -> anyhow::Result<u64> {
 
 /// Returns a random number below `bound`, for choices that are no secret.
 fn random_below(bound: usize) -> usize {
-    let mut bytes = [0; 8];
+    let mut bytes = [0; size_of::<usize>()];
     // Without randomness the first choice is as good as any.
     if getrandom::fill(&mut bytes).is_err() {
         return 0;

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Client, command, connect, connect_within, hello, on_pty, only, open, read, write};
-use proto::bus::{Alive, Setting, ToClient, ToServer};
+use proto::bus::{Alive, Resize, Setting, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
@@ -106,11 +106,77 @@ async fn heartbeats_are_echoed_and_unknown_commands_stepped_over() {
 }
 
 #[tokio::test]
+async fn an_order_that_cannot_be_read_is_stepped_over() {
+    let mut client = Client::start().await;
+    let mut session = client.session(on_pty(1, "echo ready; read -r line; stty size")).await;
+    session.read_until("ready").await;
+    for bad in [r#"{"ID":1,"Cols":-1}"#, "[]", ""] {
+        let length = u32::try_from(bad.len()).unwrap().to_be_bytes();
+        client.say(&[&codec::command("resize"), &length[..], bad.as_bytes()].concat()).await;
+    }
+    let resize = Resize { id: 1, cols: 101, rows: 33, ..Resize::default() };
+    client.order(&ToServer::Resize(resize)).await;
+    client.settle(1).await;
+    session.input.write_all(b"\n").await.unwrap();
+    session.read_until("33 101").await;
+}
+
+#[tokio::test]
+async fn a_bus_whose_frames_are_lost_ends_the_connection() {
+    let mut client = Client::start().await;
+    let too_long = u32::MAX.to_be_bytes();
+    client.say(&[&codec::command("resize"), &too_long[..]].concat()).await;
+    assert_eq!(common::soon("end", client.served).await.unwrap(), End::Gone);
+}
+
+#[tokio::test]
 async fn a_client_that_is_never_heard_again_is_given_up() {
     let alive = Duration::from_millis(300);
     let timeouts = Timeouts::new(alive, alive, alive);
     let client = Client::with(ExtSet::all(), timeouts).await;
     assert_eq!(common::soon("end", client.served).await.unwrap(), End::Silent);
+}
+
+#[tokio::test]
+async fn a_client_that_only_talks_and_never_reads_is_given_up() {
+    let alive = Duration::from_millis(300);
+    let timeouts = Timeouts::new(alive, alive, alive);
+    let mut client = Client::with(ExtSet::all(), timeouts).await;
+    let many = ToServer::Alive(Alive { time: 1 }).encode().repeat(1000);
+    let served = &mut client.served;
+    let (bus, end) = (&mut client.bus, async { common::soon("end", served).await.unwrap() });
+    let talk = async {
+        while bus.write_all(&many).await.is_ok() {}
+        std::future::pending().await
+    };
+    let end = tokio::select! {
+        end = end => end,
+        never = talk => never,
+    };
+    assert_eq!(end, End::Silent);
+}
+
+#[tokio::test]
+async fn input_that_is_cut_off_is_no_end_of_input() {
+    let mut client = Client::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let seen = {
+        let fifo = fifo.clone();
+        tokio::task::spawn_blocking(move || std::fs::read(fifo))
+    };
+    let line = format!("exec 3>{}; echo ready; read -r x; echo whole >&3", fifo.display());
+    let mut sessions = Vec::new();
+    for id in 1..=16 {
+        let mut session = client.session(command(id, &line)).await;
+        session.read_until("ready").await;
+        sessions.push(session);
+    }
+    client.connection.close();
+    // The programs hold the other end, so this ends with the last of them.
+    let seen = common::soon("the programs' end", seen).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen), "");
 }
 
 #[tokio::test]
@@ -128,11 +194,13 @@ async fn a_client_that_leaves_without_a_word_ends_its_sessions() {
     let mut client = Client::start().await;
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("alive");
-    let line = format!("mkfifo {0}; echo ready; exec sleep 1000 >{0}", fifo.display());
+    let path = fifo.display();
+    let line = format!("mkfifo {path}; echo made; exec 3>{path}; echo open; exec sleep 1000");
     let mut session = client.session(on_pty(1, &line)).await;
-    session.read_until("ready").await;
+    session.read_until("made").await;
     // The program holds the other end, so this ends with it.
     let gone = tokio::task::spawn_blocking(move || std::fs::read(fifo));
+    session.read_until("open").await;
     client.connection.close();
     assert_eq!(common::soon("end", client.served).await.unwrap(), End::Gone);
     assert_eq!(common::soon("the program's end", gone).await.unwrap().unwrap(), b"");
@@ -144,7 +212,7 @@ async fn after_a_roam_stale_keys_are_dropped_and_reported() {
     let line = "stty -echo -icanon; echo ready; read -r line; echo \"got [$line]\"";
     let mut session = client.session(on_pty(1, line)).await;
     session.read_until("ready").await;
-    client.link.on_new_path().await;
+    client.link.on_new_path();
     let marker = hear_marker(&mut client).await;
     session.input.write_all(b"rm -rf stale").await.unwrap();
     session.input.write_all(&marker).await.unwrap();
@@ -165,7 +233,7 @@ async fn after_a_roam_input_without_a_terminal_is_whole() {
     let mut session = client.session(command(2, "cat")).await;
     session.input.write_all(b"before ").await.unwrap();
     session.read_until("before ").await;
-    client.link.on_new_path().await;
+    client.link.on_new_path();
     let marker = hear_marker(&mut client).await;
     session.input.write_all(&[b"under way ", &marker[..], b"after"].concat()).await.unwrap();
     session.input.shutdown().await.unwrap();
@@ -179,7 +247,7 @@ async fn a_client_that_wants_its_input_kept_gets_no_marker() {
     let keep = Setting { keep_pending_input: Some(true), keep_pending_output: None };
     client.order(&ToServer::Setting(keep)).await;
     client.settle(1).await;
-    client.link.on_new_path().await;
+    client.link.on_new_path();
     session.input.write_all(b"typed\n").await.unwrap();
     session.read_until("got [typed]").await;
 }
@@ -215,6 +283,26 @@ async fn a_dialled_connection_carries_bytes_and_both_ends() {
     let mut text = String::new();
     common::soon("answer", recv.read_to_string(&mut text)).await.unwrap();
     assert_eq!(text, "answer");
+}
+
+#[tokio::test]
+async fn a_dialled_connection_that_is_reset_does_not_look_like_one_that_ended() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let client = Client::start().await;
+    let (mut send, mut recv) = open(&client.connection, "dial").await;
+    hello(&mut recv).await;
+    write(&mut send, &DialMessage { net: "tcp".into(), addr, timeout: Duration::ZERO }).await;
+    let (far, _) = listener.accept().await.unwrap();
+    let response: DialResponse = read(&mut recv).await;
+    assert!(response.outcome().is_success(), "{response:?}");
+    // Closed with bytes unread, which makes the kernel send a reset.
+    send.write_all(b"nobody reads this").await.unwrap();
+    far.readable().await.unwrap();
+    drop(far);
+    let mut rest = Vec::new();
+    let end = common::soon("the end", recv.read_to_end(&mut rest)).await;
+    assert!(end.is_err(), "{end:?}");
 }
 
 #[tokio::test]

@@ -166,6 +166,22 @@ async fn a_client_can_kill_a_session_that_does_not_want_to_go() {
 }
 
 #[tokio::test]
+async fn a_program_gets_the_limits_of_the_login_and_not_the_server_s() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let mut client = Client::start().await;
+    // Changed after the login, as the server changes its own; by one, which
+    // disturbs no other test.
+    let login = getrlimit(Resource::Nofile);
+    let lower = login.current.map_or(1 << 20, |n| n - 1);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lower), ..login }).unwrap();
+    let expected = login.current.map_or("unlimited".into(), |n| n.to_string());
+    for start in [command(1, "ulimit -Sn"), on_pty(2, "ulimit -Sn")] {
+        let mut session = client.session(start).await;
+        assert_eq!(session.outputs().await.0.trim(), expected);
+    }
+}
+
+#[tokio::test]
 async fn sftp_answers() {
     let mut client = Client::start().await;
     let start = StartMessage { id: 1, subsystem: "sftp".into(), ..StartMessage::default() };

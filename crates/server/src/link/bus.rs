@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use proto::bus::{self, Debug, Resize, ToClient, ToServer};
+use proto::bus::{self, Debug, Discard, Resize, ToClient, ToServer};
 use proto::ext::Ext;
-use proto::json::JsonError;
+use proto::json::{Bytes, JsonError};
 use proto::open::{BusMessage, BusResponse, NO_ERROR, Outcome, Timeouts};
 use proto::version;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use transport::{RecvStream, SendStream};
 
@@ -22,8 +22,16 @@ use transport::frames::{self, ReadError};
 /// The bus goes before everything else.
 const PRIORITY: i32 = 10;
 
-/// Kept of an alive timeout, so that arithmetic on instants cannot overflow.
-const LONGEST_ALIVE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longest alive timeout: no server waits for ever for a client that is gone
+/// (PROTOCOL §16). A client that names none, or 0 for never, gets this one.
+const LONGEST_ALIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The other ends of what the bus has to say.
+pub(super) struct Outbox {
+    pub(super) messages: mpsc::Receiver<Vec<u8>>,
+    /// The newest discard marker.
+    pub(super) marker: watch::Receiver<Option<[u8; 8]>>,
+}
 
 impl Inner {
     /// Serves the bus stream from its hello on.
@@ -74,16 +82,18 @@ impl Inner {
             while let Some(msg) = source.recv().await {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let time = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-                self.tell(ToClient::Debug(Debug { msg, time })).await;
+                // A client that does not keep up misses some; what is waited
+                // for must find room.
+                let _ = self.outbox.try_send(ToClient::Debug(Debug { msg, time }).encode());
             }
         }
         std::future::pending().await
     }
 
     /// Writes messages as they come; an empty one ends the stream.
-    async fn write_bus(&self, mut send: SendStream, mut outbox: mpsc::Receiver<Vec<u8>>) {
+    async fn write_bus(&self, mut send: SendStream, mut outbox: Outbox) {
         let written: io::Result<()> = async {
-            while let Some(message) = outbox.recv().await.filter(|message| !message.is_empty()) {
+            while let Some(message) = outbox.next().await {
                 send.write_all(&message).await?;
             }
             send.shutdown().await
@@ -98,19 +108,12 @@ impl Inner {
 
     /// Obeys the client until the bus ends.
     async fn read_bus(&self, mut recv: RecvStream, alive: Duration) -> Result<(), ReadError> {
-        let alive = Some(alive.min(LONGEST_ALIVE)).filter(|alive| !alive.is_zero());
+        let alive = patience(alive);
         let mut last_alive = Instant::now();
         loop {
-            let order = read_order(&mut recv);
-            let order = match alive {
-                None => order.await,
-                Some(alive) => match timeout_at(last_alive + alive, order).await {
-                    Ok(order) => order,
-                    Err(_) => {
-                        self.finish(End::Silent);
-                        return Ok(());
-                    }
-                },
+            let Ok(order) = timeout_at(last_alive + alive, read_order(&mut recv)).await else {
+                self.finish(End::Silent);
+                return Ok(());
             };
             match order {
                 Ok(Order::Close) => {
@@ -121,7 +124,12 @@ impl Inner {
                     if matches!(message, ToServer::Alive(_)) {
                         last_alive = Instant::now();
                     }
-                    self.obey(message).await;
+                    // Within the same time: to answer takes a client that reads.
+                    let obeyed = timeout_at(last_alive + alive, self.obey(message));
+                    if obeyed.await.is_err() {
+                        self.finish(End::Silent);
+                        return Ok(());
+                    }
                 }
                 Ok(Order::Unknown(name)) => tracing::warn!(name, "unknown bus command"),
                 // One bad order is no reason to end every session: the next
@@ -180,6 +188,26 @@ impl Inner {
     }
 }
 
+impl Outbox {
+    /// Waits for the next message; `None` when the stream is to be finished.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        tokio::select! {
+            biased;
+            Ok(()) = self.marker.changed() => {
+                let marker = (*self.marker.borrow_and_update()).unwrap_or_default();
+                let marker = Bytes(marker.to_vec());
+                Some(ToClient::Discard(Discard { marker, ..Discard::default() }).encode())
+            }
+            message = self.messages.recv() => message.filter(|message| !message.is_empty()),
+        }
+    }
+}
+
+/// How long the client may be silent.
+fn patience(alive_timeout: Duration) -> Duration {
+    if alive_timeout.is_zero() { LONGEST_ALIVE } else { alive_timeout.min(LONGEST_ALIVE) }
+}
+
 /// The client's heartbeat timeout; one it does not name, or names as 0, is the
 /// default, because after no time at all every path would count as lost.
 fn heartbeat_timeout(hello: &BusMessage) -> Duration {
@@ -215,6 +243,14 @@ async fn read_order(recv: &mut RecvStream) -> Result<Order, ReadError> {
 mod tests {
     use super::*;
     use proto::json::Message as _;
+
+    #[test]
+    fn no_client_is_waited_for_longer_than_thirty_days() {
+        for (asked, granted) in [(0, 30), (10, 10), (30, 30), (36_500, 30)] {
+            let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+            assert_eq!(patience(days(asked)), days(granted), "{asked} days");
+        }
+    }
 
     #[test]
     fn a_client_that_names_no_heartbeat_timeout_gets_the_default() {

@@ -17,15 +17,15 @@ mod streams;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use proto::bus::{Discard, Quit, ToClient, Warning};
+use proto::bus::{Quit, ToClient, Warning};
 use proto::ext::ExtSet;
-use proto::json::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use transport::Connection;
 
 pub use crate::session::Host;
+use bus::Outbox;
 use registry::Registry;
 
 /// How a link is to be served.
@@ -86,7 +86,10 @@ struct Inner {
     end: watch::Sender<Option<End>>,
     outbox: mpsc::Sender<Vec<u8>>,
     /// The other end of `outbox`, until the bus stream is there.
-    outbox_end: Mutex<Option<mpsc::Receiver<Vec<u8>>>>,
+    outbox_end: Mutex<Option<Outbox>>,
+    /// The newest discard marker: of several that wait to be sent only the
+    /// last one matters, so that a roam never waits for room.
+    marker: watch::Sender<Option<[u8; 8]>>,
     registry: Mutex<Registry>,
     /// Counts changes of the registry, for those who wait for one.
     registered: watch::Sender<u64>,
@@ -116,7 +119,9 @@ impl Link {
     /// Returns a link over `connection`; [`Link::serve`] serves it.
     #[must_use]
     pub fn new(connection: Connection, host: Host, settings: Settings) -> Self {
-        let (outbox, outbox_end) = mpsc::channel(OUTBOX);
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let (marker, newest_marker) = watch::channel(None);
+        let outbox_end = Outbox { messages, marker: newest_marker };
         Self(Arc::new(Inner {
             connection,
             host,
@@ -129,6 +134,7 @@ impl Link {
             end: watch::Sender::new(None),
             outbox,
             outbox_end: Mutex::new(Some(outbox_end)),
+            marker,
             registry: Mutex::new(Registry::default()),
             registered: watch::Sender::new(0),
             parking: Semaphore::new(MAX_PARKED),
@@ -207,15 +213,14 @@ impl Link {
 
     /// Tells the link that the client has come by a new path: what it typed
     /// before is stale (PROTOCOL §7.6).
-    pub async fn on_new_path(&self) {
-        let marker = {
-            let mut registry = self.0.registry();
-            let is_up = matches!(*self.0.bus.borrow(), Bus::Up(_));
-            if !is_up { None } else { registry.arm_input_marker() }
-        };
-        if let Some(marker) = marker {
-            let discard = Discard { marker: Bytes(marker.to_vec()), ..Discard::default() };
-            self.0.tell(ToClient::Discard(discard)).await;
+    pub fn on_new_path(&self) {
+        let is_up = matches!(*self.0.bus.borrow(), Bus::Up(_));
+        if !is_up {
+            return;
+        }
+        let marker = self.0.registry().arm_input_marker();
+        if marker.is_some() {
+            self.0.marker.send_replace(marker);
         }
     }
 

@@ -140,8 +140,17 @@ async fn input(
     let mut is_open = true;
     while is_open {
         let n = tokio::select! {
-            n = recv.read(&mut buffer) => n.unwrap_or(0),
+            n = recv.read(&mut buffer) => n,
             () = session.hung_up() => return,
+        };
+        let n = match n {
+            Ok(n) => n,
+            Err(error) => {
+                // Told before the pipe is closed: what was cut off must not
+                // look like the end of the input.
+                tracing::debug!(%error, "input is cut off");
+                return session.end();
+            }
         };
         clean.clear();
         let report = session.filter_input(buffer.get(..n).unwrap_or_default(), &mut clean);

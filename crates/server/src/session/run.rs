@@ -19,6 +19,7 @@ use super::program::{Program, ProgramError};
 use super::{environment, modes, motd, relay};
 use crate::config::{Policy, Refusal};
 use crate::sys::account::Account;
+use crate::sys::limits::Limits;
 use crate::sys::process::{self, Ending};
 use crate::sys::pty::{self, Master, Slave};
 
@@ -28,11 +29,13 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 /// How long a terminal keeps a false size, so that its program sees two changes (PROTOCOL §7.8).
 const WIGGLE: Duration = Duration::from_millis(10);
 
-/// The account and the rules that sessions run under.
+/// The account, the rules and the limits that sessions run under.
 #[derive(Debug)]
 pub struct Host {
     pub(crate) account: Account,
     pub(crate) policy: Policy,
+    /// For the programs; the server changes its own.
+    pub(crate) limits: Limits,
 }
 
 impl Host {
@@ -41,7 +44,7 @@ impl Host {
     pub fn load() -> Self {
         let account = Account::current();
         let policy = Policy::load(&account);
-        Self { account, policy }
+        Self { account, policy, limits: Limits::current() }
     }
 
     /// Returns what the user should be told once.
@@ -109,9 +112,6 @@ struct State {
     master: Option<Arc<Master>>,
     input: Input,
     redraw: [Option<Vec<u8>>; 2],
-}
-
-/// What a session's program is connected to.
     /// There while the terminal has a false size.
     repaint: Option<Repaint>,
 }
@@ -123,6 +123,9 @@ struct Repaint {
     size: Winsize,
     /// For the first output behind the change to it; may be empty.
     marker: Vec<u8>,
+}
+
+/// What a session's program is connected to.
 #[derive(Debug)]
 enum Ends {
     Pty(Arc<Master>),
@@ -179,10 +182,10 @@ pub(crate) fn start(
             master,
             input: Input::new(start.pty, last_marker),
             redraw: [None, None],
+            repaint: None,
         }),
         hang_up: watch::Sender::new(false),
         exited: watch::Sender::new(false),
-            repaint: None,
     });
     Ok(Running { session, child, ends, motd })
 }
@@ -223,6 +226,7 @@ fn command(
         env.insert("SSH_ORIGINAL_COMMAND".into(), replaced.clone());
     }
     let mut command = Command::new(&program.path);
+    host.limits.restore_in(command.as_std_mut());
     command.arg0(&program.name).args(&program.arguments).env_clear().envs(env);
     // As sshd: a home that is gone does not prevent the login.
     let home = &host.account.home;
@@ -470,10 +474,6 @@ impl Session {
     }
 }
 
-fn has_size(master: &Master, size: Winsize) -> bool {
-    master.size().is_ok_and(|now| (now.ws_col, now.ws_row) == (size.ws_col, size.ws_row))
-}
-
 impl State {
     fn finish_repaint(&mut self) {
         let Some(Repaint { size, marker }) = self.repaint.take() else { return };
@@ -484,6 +484,10 @@ impl State {
             log_error(master.resize(size));
         }
     }
+}
+
+fn has_size(master: &Master, size: Winsize) -> bool {
+    master.size().is_ok_and(|now| (now.ws_col, now.ws_row) == (size.ws_col, size.ws_row))
 }
 
 /// A size as the system wants it; what does not fit is cut to the largest.

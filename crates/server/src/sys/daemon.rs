@@ -11,7 +11,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 use std::process::{Command, Stdio};
 
@@ -67,7 +67,6 @@ fn run(mut command: Command) -> Result<usize, DaemonError> {
     let mut output = child.stdout.take().expect("asked for above");
     let mut relayed = 0;
     let mut buffer = Zeroizing::new([0; 16 * 1024]);
-    let mut stdout = io::stdout().lock();
     loop {
         let n = match output.read(&mut *buffer) {
             Ok(0) => return Ok(relayed),
@@ -76,8 +75,7 @@ fn run(mut command: Command) -> Result<usize, DaemonError> {
             Err(error) => return Err(DaemonError::Relay(error)),
         };
         relayed += n;
-        let bytes = buffer.get(..n).unwrap_or_default();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(DaemonError::Relay)?;
+        print(buffer.get(..n).unwrap_or_default()).map_err(DaemonError::Relay)?;
     }
 }
 
@@ -87,19 +85,23 @@ fn run(mut command: Command) -> Result<usize, DaemonError> {
 /// # Errors
 /// The system's; the login is gone then.
 pub(crate) fn print_and_detach(line: &[u8]) -> io::Result<()> {
-    // Not through `std::io::stdout`, whose buffer would keep a copy of the keys.
-    let stdout = rustix::stdio::stdout();
-    let mut rest = line;
-    while !rest.is_empty() {
-        match rustix::io::write(stdout, rest) {
-            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+    print(line)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null.as_fd())?;
+    rustix::stdio::dup2_stderr(null.as_fd())?;
+    Ok(())
+}
+
+/// Writes to standard output; not through `std::io::stdout`, whose buffer
+/// would keep a copy of the keys.
+fn print(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(rustix::stdio::stdout(), bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(null.as_fd())?;
-    rustix::stdio::dup2_stderr(null.as_fd())?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod account;
 pub(crate) mod daemon;
 pub(crate) mod interfaces;
+pub(crate) mod limits;
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod scope;

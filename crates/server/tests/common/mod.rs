@@ -37,7 +37,7 @@ pub struct Client {
     pub connection: Connection,
     pub link: Link,
     pub served: JoinHandle<End>,
-    bus: SendStream,
+    pub bus: SendStream,
     bus_in: RecvStream,
     buffer: Vec<ToClient>,
 }
