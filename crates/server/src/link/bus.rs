@@ -244,6 +244,21 @@ mod tests {
     use super::*;
     use proto::json::Message as _;
 
+    #[tokio::test]
+    async fn the_newest_marker_goes_out_ahead_of_a_full_outbox() {
+        let (say, messages) = mpsc::channel(1);
+        let (marker, newest) = watch::channel(None);
+        let mut outbox = Outbox { messages, marker: newest };
+        say.try_send(b"old".to_vec()).unwrap();
+        marker.send_replace(Some([1; 8]));
+        marker.send_replace(Some([2; 8]));
+        let discard = Discard { marker: Bytes(vec![2; 8]), ..Discard::default() };
+        assert_eq!(outbox.next().await, Some(ToClient::Discard(discard).encode()));
+        assert_eq!(outbox.next().await, Some(b"old".to_vec()));
+        say.try_send(Vec::new()).unwrap();
+        assert_eq!(outbox.next().await, None, "an empty message is the end");
+    }
+
     #[test]
     fn no_client_is_waited_for_longer_than_thirty_days() {
         for (asked, granted) in [(0, 30), (10, 10), (30, 30), (36_500, 30)] {
