@@ -12,7 +12,7 @@ fn frames_of_unknown_streams_change_nothing() {
     feed(&mut server, &[fin(nine), data(nine, b"late"), update(nine, 7, 7)].concat());
     assert_eq!(server.stream_count(), 0);
     assert_eq!(events(&mut server), []);
-    assert_eq!(sent(&mut server), []);
+    assert_eq!(sent(&mut server), Vec::<u8>::new());
 }
 
 #[test]

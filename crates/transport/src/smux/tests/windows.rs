@@ -68,7 +68,7 @@ fn reads_are_reported_as_the_specification_says() {
         sent(&mut server)
     };
     assert_eq!(read(10), update(id, 10, 524_288));
-    assert_eq!(read(262_143), []);
+    assert_eq!(read(262_143), Vec::<u8>::new());
     assert_eq!(read(1), update(id, 262_154, 524_288));
     assert_eq!(read(300_000), update(id, 562_154, 524_288));
 }
@@ -79,13 +79,13 @@ fn nothing_is_reported_to_a_peer_that_finished() {
     let id = StreamId(3);
     feed(&mut server, &[syn(id), data(id, b"all"), fin(id)].concat());
     read_all(&mut server, id);
-    assert_eq!(sent(&mut server), []);
+    assert_eq!(sent(&mut server), Vec::<u8>::new());
 
     let id = StreamId(5);
     feed(&mut server, &[syn(id), data(id, b"all")].concat());
     read_all(&mut server, id);
     feed(&mut server, &fin(id));
-    assert_eq!(sent(&mut server), [], "not even if the report waited already");
+    assert_eq!(sent(&mut server), Vec::<u8>::new(), "not even if the report waited already");
 }
 
 #[test]
