@@ -116,6 +116,10 @@ fn split(address: &str) -> Result<(&str, u16), DialError> {
 
 /// Carries bytes both ways; each direction ends on its own, as an end of data,
 /// and a failure of either end stops the other direction as well.
+///
+/// The client is not told a failure from an end: a reset of our streams has
+/// code 0, which means a normal end as well (PROTOCOL §3.3), and would take with
+/// it what the other side had sent before it failed.
 async fn relay(
     send: SendStream,
     recv: RecvStream,

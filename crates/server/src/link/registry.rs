@@ -1,6 +1,6 @@
 //! The sessions of a link, and what is kept for coming ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use proto::marker::InputMarkers;
@@ -14,6 +14,37 @@ const MAX_SESSIONS: usize = 512;
 /// Stderr streams that wait for their session.
 const MAX_WAITING: usize = 64;
 
+/// Session ids remembered one by one: how far behind a later one an earlier
+/// one may arrive, as streams overtake each other.
+const MAX_REMEMBERED: usize = 1024;
+
+/// The session ids that were used. Clients count up, so that the highest ones
+/// are enough; of those below, all count as used.
+#[derive(Debug, Default)]
+struct UsedIds {
+    remembered: BTreeSet<u64>,
+    /// Every id up to this one counts as used; the ids remembered are above it.
+    floor: Option<u64>,
+}
+
+impl UsedIds {
+    fn contains(&self, id: u64) -> bool {
+        self.floor.is_some_and(|floor| id <= floor) || self.remembered.contains(&id)
+    }
+
+    fn insert(&mut self, id: u64) {
+        self.remembered.insert(id);
+        if self.remembered.len() > MAX_REMEMBERED {
+            self.floor = self.remembered.pop_first();
+        }
+    }
+
+    /// Returns the highest id used, 0 before the first.
+    fn highest(&self) -> u64 {
+        self.remembered.last().copied().unwrap_or(0)
+    }
+}
+
 /// The stream for a session's standard error.
 #[derive(Debug)]
 pub(super) struct Stderr {
@@ -26,7 +57,7 @@ pub(super) struct Stderr {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     sessions: HashMap<u64, Slot>,
-    used: HashSet<u64>,
+    used: UsedIds,
     stderrs: HashMap<u64, Stderr>,
     markers: InputMarkers,
     last_marker: Option<[u8; 8]>,
@@ -47,7 +78,7 @@ impl Registry {
     /// # Errors
     /// A text for the client.
     pub(super) fn reserve(&mut self, id: u64) -> Result<(), String> {
-        if self.used.contains(&id) {
+        if self.used.contains(id) {
             return Err(format!("session id {id} was used before"));
         }
         if self.sessions.len() >= MAX_SESSIONS {
@@ -85,7 +116,7 @@ impl Registry {
 
     /// Returns the first id the client may use.
     pub(super) fn next_id(&self) -> u64 {
-        self.used.iter().max().map_or(1, |id| proto::SessionId(*id).next().0)
+        proto::SessionId(self.used.highest()).next().0
     }
 
     /// Returns whether a stderr stream may be kept for the session `id`.
@@ -93,7 +124,7 @@ impl Registry {
     /// # Errors
     /// A text for the client.
     pub(super) fn can_keep_stderr(&self, id: u64) -> Result<(), String> {
-        let is_over = self.used.contains(&id) && !self.is_waited_for(id);
+        let is_over = self.used.contains(id) && !self.is_waited_for(id);
         if is_over || self.stderrs.contains_key(&id) {
             return Err(format!("session {id} cannot take another stderr stream"));
         }
@@ -134,5 +165,25 @@ impl Registry {
             session.arm_input_marker(marker);
         }
         Some(marker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_are_used_once_in_any_order_and_in_bounded_memory() {
+        let mut registry = Registry::default();
+        assert_eq!(registry.next_id(), 1);
+        for id in (0..5_000).map(|n| (n ^ 1) + 1) {
+            assert_eq!(registry.reserve(id), Ok(()), "each stream may overtake another");
+            registry.remove(id);
+        }
+        for id in 1..=5_000 {
+            assert!(registry.reserve(id).is_err(), "{id}");
+        }
+        assert!(registry.used.remembered.len() <= MAX_REMEMBERED);
+        assert_eq!(registry.next_id(), 5_001);
     }
 }
