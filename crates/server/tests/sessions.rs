@@ -22,6 +22,21 @@ async fn a_login_shell_runs_on_a_terminal() {
 }
 
 #[tokio::test]
+async fn only_a_login_shell_on_a_terminal_begins_with_the_message_of_the_day() {
+    let Ok(motd) = std::fs::read_to_string("/etc/motd") else { return };
+    let hushed = std::path::Path::new(&passwd_home()).join(".hushlogin").exists();
+    let Some(first) = motd.lines().find(|line| !line.is_empty()).filter(|_| !hushed) else {
+        return;
+    };
+    let mut client = Client::start().await;
+    let shell = StartMessage { shell: true, command: Bytes::default(), ..on_pty(1, "") };
+    let mut shell = client.session(shell).await;
+    shell.read_until(first).await;
+    let mut other = client.session(on_pty(2, "echo out")).await;
+    assert_eq!(other.outputs().await.0, "out\r\n");
+}
+
+#[tokio::test]
 async fn statuses_and_signals_come_back() {
     let mut client = Client::start().await;
     for (id, line, code, signal) in

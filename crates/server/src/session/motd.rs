@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::sys::account::Account;
 
-/// The first of these that exists, and then `/etc/motd`.
-const DYNAMIC: [&str; 2] = ["/run/motd.dynamic", "/var/run/motd.dynamic"];
+/// The first of these that exists, and then [`FIXED`]; all from the root.
+const DYNAMIC: [&str; 2] = ["run/motd.dynamic", "var/run/motd.dynamic"];
+const FIXED: &str = "etc/motd";
 
 /// Longest message shown, so that no mistake of an administrator floods a terminal.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -13,11 +14,16 @@ const MAX_BYTES: u64 = 256 * 1024;
 /// Returns the message for a login shell, with CR LF line ends; empty for
 /// users who have switched it off with `~/.hushlogin`.
 pub(crate) fn read(account: &Account) -> Vec<u8> {
-    if account.home.join(".hushlogin").exists() {
+    read_below(Path::new("/"), &account.home)
+}
+
+/// As [`read`], in a file system that begins at `root`.
+fn read_below(root: &Path, home: &Path) -> Vec<u8> {
+    if home.join(".hushlogin").exists() {
         return Vec::new();
     }
-    let dynamic = DYNAMIC.iter().find_map(|path| read_file(Path::new(path)));
-    let fixed = read_file(Path::new("/etc/motd"));
+    let dynamic = DYNAMIC.iter().find_map(|path| read_file(&root.join(path)));
+    let fixed = read_file(&root.join(FIXED));
     dynamic.into_iter().chain(fixed).flat_map(|text| with_crlf(&text)).collect()
 }
 
@@ -41,6 +47,23 @@ fn with_crlf(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_dynamic_message_comes_before_the_fixed_one_unless_hushed() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, home) = (root.path(), root.path().join("home"));
+        std::fs::create_dir(&home).unwrap();
+        assert_eq!(read_below(root, &home), b"");
+        for (path, text) in [(FIXED, "fixed\n"), (DYNAMIC[1], "second\n"), (DYNAMIC[0], "first\n")]
+        {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        assert_eq!(read_below(root, &home), b"first\r\nfixed\r\n");
+        std::fs::write(home.join(".hushlogin"), "").unwrap();
+        assert_eq!(read_below(root, &home), b"");
+    }
 
     #[test]
     fn line_ends_become_those_of_a_terminal() {
