@@ -7,7 +7,6 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use proto::bootstrap::{Finder, ServerInfo};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const TSSHD: &str = env!("CARGO_BIN_EXE_tsshd");
 
@@ -37,8 +36,7 @@ fn the_first_process_ends_at_once_and_leaves_nothing_open() {
     let (mut errors, their_errors) = std::io::pipe().unwrap();
     let (mut stray, their_stray) = std::io::pipe().unwrap();
     rustix::io::fcntl_setfd(their_stray.as_fd(), rustix::io::FdFlags::empty()).unwrap();
-    let mut command = tsshd(&["--connect-timeout", "600"]);
-    lower_soft_limits(&mut command);
+    let mut command = tsshd_with_lower_limits(&["--connect-timeout", "600"]);
     command.stderr(their_errors).stdout(Stdio::piped());
     let output = command.spawn().unwrap().wait_with_output().unwrap();
     drop(command);
@@ -74,18 +72,13 @@ fn the_first_process_ends_at_once_and_leaves_nothing_open() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// Other limits than the server is to end with, within what any system allows.
-fn lower_soft_limits(command: &mut Command) {
-    use std::os::unix::process::CommandExt as _;
-    // SAFETY: getrlimit and setrlimit are plain system calls.
-    unsafe {
-        command.pre_exec(|| {
-            let hard = getrlimit(Resource::Core).maximum;
-            setrlimit(Resource::Core, Rlimit { current: hard, maximum: hard })?;
-            let hard = getrlimit(Resource::Nofile).maximum;
-            Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: hard })?)
-        });
-    }
+/// The program, started with other limits than the server is to end with.
+fn tsshd_with_lower_limits(arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    let limits = "ulimit -S -c \"$(ulimit -H -c)\"; ulimit -S -n 64; exec \"$0\" \"$@\"";
+    command.args(["-c", limits, TSSHD]).args(arguments);
+    command.stdin(Stdio::null()).env("SSH_CONNECTION", "127.0.0.1 1 127.0.0.1 22");
+    command
 }
 
 fn hex(bytes: &[u8]) -> String {
