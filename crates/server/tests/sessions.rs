@@ -236,7 +236,8 @@ fn passwd_home() -> String {
     let uid = rustix::process::getuid().as_raw().to_string();
     let table = std::fs::read_to_string("/etc/passwd").expect("a passwd file");
     let mut entries = table.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let entry = entries.find(|entry| entry.get(2) == Some(&uid.as_str())).expect("an entry of ours");
+    let entry =
+        entries.find(|entry| entry.get(2) == Some(&uid.as_str())).expect("an entry of ours");
     entry[5].to_owned()
 }
 
