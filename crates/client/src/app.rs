@@ -2,6 +2,7 @@
 //!
 //! Log in; if UDP is wanted start tsshd and move over; run the session; leave.
 
+use std::env::VarError;
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
@@ -162,6 +163,11 @@ impl Run {
             size: tty::size(),
             modes: tty::modes(),
         });
+        for name in &settings.send_env {
+            if matches!(std::env::var(name), Err(VarError::NotUnicode(_))) {
+                self.reporter.warning(&format_args!("{name} is not UTF-8 and is not sent"));
+            }
+        }
         Ok(Some(SessionRequest { program, pty, env: self.env() }))
     }
 

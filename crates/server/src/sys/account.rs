@@ -62,37 +62,41 @@ const ENTRY_BYTES: usize = 1024;
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 fn passwd_entry(uid: libc::uid_t) -> Option<PasswdEntry> {
-    let mut buffer = vec![0; ENTRY_BYTES];
+    look_up(
+        // SAFETY: `look_up` hands in pointers that are valid for the call.
+        |entry, text, len, found| unsafe { libc::getpwuid_r(uid, entry, text, len, found) },
+        // SAFETY: `look_up` hands in an entry whose strings are alive and ended.
+        |entry: &libc::passwd| unsafe {
+            PasswdEntry {
+                name: copy(entry.pw_name),
+                home: copy(entry.pw_dir),
+                shell: copy(entry.pw_shell),
+            }
+        },
+    )
+}
+
+/// Asks one of the system's reentrant look-ups (`get…_r`) with as much room as it needs,
+/// and has `read` copy what is wanted while the strings of the entry are alive.
+fn look_up<E, T>(
+    ask: impl Fn(*mut E, *mut libc::c_char, usize, *mut *mut E) -> libc::c_int,
+    read: impl FnOnce(&E) -> T,
+) -> Option<T> {
+    let mut text = vec![0; ENTRY_BYTES];
     loop {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut entry = MaybeUninit::<E>::uninit();
         let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are valid for the call, and the length is the buffer's.
-        let error = unsafe {
-            libc::getpwuid_r(
-                uid,
-                entry.as_mut_ptr(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &raw mut found,
-            )
-        };
-        if error == libc::ERANGE && buffer.len() < MAX_ENTRY_BYTES {
-            buffer.resize(buffer.len() * 2, 0);
+        let error = ask(entry.as_mut_ptr(), text.as_mut_ptr(), text.len(), &raw mut found);
+        if error == libc::ERANGE && text.len() < MAX_ENTRY_BYTES {
+            text.resize(text.len() * 2, 0);
             continue;
         }
         if error != 0 || found.is_null() {
             return None;
         }
-        // SAFETY: the call succeeded and found an entry, so it is filled in;
-        // its strings are in `buffer`, which outlives the copies made here.
-        return unsafe {
-            let entry = entry.assume_init();
-            Some(PasswdEntry {
-                name: copy(entry.pw_name),
-                home: copy(entry.pw_dir),
-                shell: copy(entry.pw_shell),
-            })
-        };
+        // SAFETY: the call succeeded and found an entry, so it is filled in; its strings are
+        // in `text`, which outlives the borrow.
+        return Some(read(unsafe { entry.assume_init_ref() }));
     }
 }
 
@@ -119,31 +123,13 @@ fn group_names() -> Vec<String> {
 }
 
 fn group_name(gid: libc::gid_t) -> Option<String> {
-    let mut buffer = vec![0; ENTRY_BYTES];
-    loop {
-        let mut entry = MaybeUninit::<libc::group>::uninit();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: as for getpwuid_r above.
-        let error = unsafe {
-            libc::getgrgid_r(
-                gid,
-                entry.as_mut_ptr(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &raw mut found,
-            )
-        };
-        if error == libc::ERANGE && buffer.len() < MAX_ENTRY_BYTES {
-            buffer.resize(buffer.len() * 2, 0);
-            continue;
-        }
-        if error != 0 || found.is_null() {
-            return None;
-        }
-        // SAFETY: the call succeeded and found an entry; its name is in `buffer`.
-        let name = unsafe { copy(entry.assume_init().gr_name) };
-        return Some(name.to_string_lossy().into_owned());
-    }
+    let name = look_up(
+        // SAFETY: `look_up` hands in pointers that are valid for the call.
+        |entry, text, len, found| unsafe { libc::getgrgid_r(gid, entry, text, len, found) },
+        // SAFETY: `look_up` hands in an entry whose strings are alive and ended.
+        |entry: &libc::group| unsafe { copy(entry.gr_name) },
+    )?;
+    Some(name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
