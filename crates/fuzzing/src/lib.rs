@@ -10,10 +10,12 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod kcp;
 mod machines;
 mod wire;
 
 pub use files::{known_hosts, ssh_config};
+pub use kcp::{fec, kcp, kcp_link, packet_opener, smux};
 pub use machines::{proxy_client, proxy_server};
 pub use wire::{bus_messages, frames, path_auth, server_info, stream_messages};
 
@@ -23,12 +25,17 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("bus_messages", bus_messages),
+    ("fec", fec),
     ("frames", frames),
+    ("kcp", kcp),
+    ("kcp_link", kcp_link),
     ("known_hosts", known_hosts),
+    ("packet_opener", packet_opener),
     ("path_auth", path_auth),
     ("proxy_client", proxy_client),
     ("proxy_server", proxy_server),
     ("server_info", server_info),
+    ("smux", smux),
     ("ssh_config", ssh_config),
     ("stream_messages", stream_messages),
 ];

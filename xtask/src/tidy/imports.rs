@@ -153,7 +153,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("tssh-transport", &["tssh-proto", "tssh-proxy"]),
     ("tssh", &["tssh-proto", "tssh-proxy", "tssh-transport"]),
     ("tsshd", &["tssh-proto", "tssh-proxy", "tssh-transport"]),
-    ("tssh-fuzzing", &["tssh-proto", "tssh-proxy", "tssh", "tsshd"]),
+    ("tssh-fuzzing", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh", "tsshd"]),
     ("tssh-demo", &["tssh-devsshd"]),
     ("xtask", &["tssh-proto"]),
     ("e2e", &["tssh-proto"]),
