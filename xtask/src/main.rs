@@ -70,7 +70,7 @@ usage: cargo xtask CHORE
   tidy                    the rules of the house that a compiler does not check
   purity                  build the sans-IO crates for a target without an operating system
   fuzz [SECONDS [TARGET]] fuzz each target for SECONDS (60)
-  soak                    tests with full counts and sizes: configurations, long outages
+  soak                    tests with full counts and sizes: seeds, configurations, long outages
   dist                    static release binaries with checksums into dist/
   help                    this text";
 

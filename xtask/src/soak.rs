@@ -7,12 +7,20 @@ use crate::shell;
 /// How many configurations are generated and compared with `ssh -G`.
 const CONFIGURATIONS: &str = "5000";
 
+/// How many seeds each simulation runs; `testkit::with_seeds` reads it.
+const SEEDS: &str = "10000";
+/// The packages with such simulations.
+const SIMULATED: [&str; 4] = ["--package", "tssh-proxy", "--package", "tssh-transport"];
+
 /// Runs the tests that have a full size.
 ///
 /// # Errors
 /// When a test fails or the build does.
 pub(crate) fn run() -> anyhow::Result<()> {
     shell::run(shell::cargo(["build", "--workspace", "--all-targets", "--locked"]))?;
+    let mut simulations = shell::cargo(["test", "--locked"]);
+    simulations.args(SIMULATED).env("TSSH_SEEDS", SEEDS);
+    shell::run(simulations)?;
     let mut configurations = shell::cargo(["test", "--package", "tssh", "--test", "ssh_config"]);
     configurations.env("TSSH_CONFIG_CASES", CONFIGURATIONS);
     shell::run(configurations)?;

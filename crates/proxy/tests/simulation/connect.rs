@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use testkit::Conditions;
+use testkit::{Conditions, with_seeds};
 use tssh_proxy::client::Event;
 use tssh_proxy::{Carrier, Change};
 
-use crate::world::{MS, Network, SECOND, World, with_seeds};
+use crate::world::{MS, Network, SECOND, World};
 
 const DELAY: Duration = Duration::from_millis(25);
 

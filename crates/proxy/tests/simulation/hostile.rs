@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use proto::path_auth::PathAuth;
 use proto::{ClientId, PathSerial, ServerId};
-use testkit::{Clock, Conditions, Prng};
+use testkit::{Clock, Conditions, Prng, with_seeds};
 use tssh_proxy::client::{Client, RenewReason};
 use tssh_proxy::seal::Sealer;
 use tssh_proxy::server::{self, Server};
 use tssh_proxy::{Carrier, PathId, ProxyKey, Route, SocketId, Verdict};
 
-use crate::world::{MS, Network, SECOND, World, client_config, key, server_config, with_seeds};
+use crate::world::{MS, Network, SECOND, World, client_config, key, server_config};
 
 const DELAY: Duration = Duration::from_millis(25);
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use testkit::{Conditions, Prng};
+use testkit::{Conditions, Prng, with_seeds};
 use tssh_proxy::client::{self, RenewReason};
 use tssh_proxy::{Change, server};
 
-use crate::world::{MS, Network, SECOND, World, with_seeds};
+use crate::world::{MS, Network, SECOND, World};
 
 const DELAY: Duration = Duration::from_millis(25);
 

@@ -74,23 +74,6 @@ pub(crate) struct Transport {
 /// Marks the numbers of answers.
 const ANSWER: u64 = 1 << 32;
 
-/// Runs `test` with each seed; a failing one is named.
-pub(crate) fn with_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
-    struct Name(u64);
-    impl Drop for Name {
-        #[expect(clippy::print_stdout, reason = "a test's output is shown when it fails")]
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                println!("failing seed: {}", self.0);
-            }
-        }
-    }
-    for seed in seeds {
-        let _name = Name(seed);
-        test(seed);
-    }
-}
-
 const GENUINE: &[u8] = b"a genuine packet, number ";
 
 pub(crate) fn genuine(number: u64) -> Vec<u8> {

@@ -11,7 +11,7 @@ mod window;
 
 use std::time::Duration;
 
-use testkit::{Clock, Conditions, Link, Prng};
+use testkit::{Clock, Conditions, Link, Prng, with_seeds};
 
 use super::*;
 
@@ -26,22 +26,6 @@ fn config() -> Config {
 
 fn new_kcp(clock: &Clock, config: Config) -> Kcp {
     Kcp::new(clock.now(), CONV, config, Box::new(Uncontrolled))
-}
-
-/// Runs `test` with each seed; a failing one is named, whatever fails.
-fn with_seeds(seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
-    struct Name(u64);
-    impl Drop for Name {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                println!("failing seed: {}", self.0);
-            }
-        }
-    }
-    for seed in seeds {
-        let _name = Name(seed);
-        test(seed);
-    }
 }
 
 /// One end, with what its application wants to say and has heard.

@@ -103,7 +103,7 @@ fn another_implementation_understands_us_and_we_it_over_bad_links() {
     with_seeds(0..20, |seed| {
         let conditions = Conditions {
             jitter: Duration::from_millis(20),
-            loss: 0.015 * seed as f64,
+            loss: 0.015 * (seed % 20) as f64,
             duplication: 0.1,
             reordering: 0.1,
             ..Conditions::perfect(DELAY)

@@ -1,7 +1,7 @@
 //! What holds for any cutting, any interleaving and any bytes.
 
 use proptest::prelude::*;
-use testkit::Prng;
+use testkit::{Prng, with_seeds};
 
 use super::*;
 
@@ -131,41 +131,44 @@ fn carry_some(from: &mut Session, to: &mut Session, pipe: &mut Vec<u8>, prng: &m
 
 #[test]
 fn every_stream_delivers_a_prefix_of_what_was_written_and_all_of_it_in_the_end() {
-    for seed in 0..40 {
-        let prng = &mut Prng::new(seed);
-        let mut pair = Pair::new();
-        let mut flows = Vec::new();
-        for _ in 0..=prng.below(8) {
-            let id = pair.client.open().expect("room");
-            pair.client.set_priority(id, i32::from(prng.chance(0.3)));
-            for from_client in [true, false] {
-                let most = 1 << (8 + prng.below(13));
-                let length = usize::try_from(prng.below(most)).expect("small");
-                flows.push(Flow { id, from_client, length, written: 0, read: 0, ended: false });
-            }
+    with_seeds(0..40, simulate);
+}
+
+/// Streams of all kinds over a pipe that delivers when it likes.
+fn simulate(seed: u64) {
+    let prng = &mut Prng::new(seed);
+    let mut pair = Pair::new();
+    let mut flows = Vec::new();
+    for _ in 0..=prng.below(8) {
+        let id = pair.client.open().expect("room");
+        pair.client.set_priority(id, i32::from(prng.chance(0.3)));
+        for from_client in [true, false] {
+            let most = 1 << (8 + prng.below(13));
+            let length = usize::try_from(prng.below(most)).expect("small");
+            flows.push(Flow { id, from_client, length, written: 0, read: 0, ended: false });
         }
-        let (mut up, mut down) = (Vec::new(), Vec::new());
-        let mut steps = 0;
-        while flows.iter().any(|flow| !flow.ended) {
-            let which = usize::try_from(prng.below(flows.len() as u64)).expect("an index");
-            let most = usize::try_from(1 + prng.below(30_000)).expect("small");
-            match prng.below(4) {
-                0 => flows[which].write(&mut pair, most),
-                1 => flows[which].read(&mut pair, most),
-                2 => carry_some(&mut pair.client, &mut pair.server, &mut up, prng),
-                _ => carry_some(&mut pair.server, &mut pair.client, &mut down, prng),
-            }
-            steps += 1;
-            assert!(steps < 1_000_000, "seed {seed} is stuck");
-        }
-        assert!(flows.iter().all(|flow| flow.read == flow.length), "seed {seed}");
-        while !up.is_empty() || !down.is_empty() || !sent_both(&mut pair, &mut up, &mut down) {
-            carry_some(&mut pair.client, &mut pair.server, &mut up, prng);
-            carry_some(&mut pair.server, &mut pair.client, &mut down, prng);
-        }
-        let left = (pair.client.stream_count(), pair.server.stream_count());
-        assert_eq!(left, (0, 0), "seed {seed}");
     }
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let mut steps = 0;
+    while flows.iter().any(|flow| !flow.ended) {
+        let which = usize::try_from(prng.below(flows.len() as u64)).expect("an index");
+        let most = usize::try_from(1 + prng.below(30_000)).expect("small");
+        match prng.below(4) {
+            0 => flows[which].write(&mut pair, most),
+            1 => flows[which].read(&mut pair, most),
+            2 => carry_some(&mut pair.client, &mut pair.server, &mut up, prng),
+            _ => carry_some(&mut pair.server, &mut pair.client, &mut down, prng),
+        }
+        steps += 1;
+        assert!(steps < 1_000_000, "seed {seed} is stuck");
+    }
+    assert!(flows.iter().all(|flow| flow.read == flow.length), "seed {seed}");
+    while !up.is_empty() || !down.is_empty() || !sent_both(&mut pair, &mut up, &mut down) {
+        carry_some(&mut pair.client, &mut pair.server, &mut up, prng);
+        carry_some(&mut pair.server, &mut pair.client, &mut down, prng);
+    }
+    let left = (pair.client.stream_count(), pair.server.stream_count());
+    assert_eq!(left, (0, 0), "seed {seed}");
 }
 
 /// Puts all there is into the pipes; returns whether both stay empty.
