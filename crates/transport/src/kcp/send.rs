@@ -361,7 +361,7 @@ impl Sender {
         if room < whole && room < self.limits.mss / 2 {
             return None;
         }
-        let data = self.unsent.drain(..whole.min(room)).collect();
+        let data = take_front(&mut self.unsent, whole.min(room));
         let sn = self.una.plus(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
         self.slots.push_back(Some(Outstanding {
             data,
@@ -403,6 +403,19 @@ impl Outstanding {
         let rtt = Duration::from_millis(u64::try_from(now_ts.since(echo)).ok()?);
         (rtt <= now.saturating_duration_since(self.first_sent) + MILLISECOND).then_some(rtt)
     }
+}
+
+/// Takes the first `len` bytes, or all if there are fewer; in two copies at most,
+/// where an iterator over a ring would go byte by byte.
+fn take_front(bytes: &mut VecDeque<u8>, len: usize) -> Box<[u8]> {
+    let len = len.min(bytes.len());
+    let mut taken = Vec::with_capacity(len);
+    let (first, second) = bytes.as_slices();
+    let (first, _) = first.split_at(len.min(first.len()));
+    taken.extend_from_slice(first);
+    taken.extend_from_slice(second.split_at(len - first.len()).0);
+    bytes.drain(..len);
+    taken.into_boxed_slice()
 }
 
 impl Probe {
