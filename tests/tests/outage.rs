@@ -77,6 +77,62 @@ fn a_shell_comes_back_after_an_outage(mode: Mode) {
     shell.assert_ends(2);
 }
 
+in_modes!(link, a_terminal_s_program_is_not_held_up_by_an_outage);
+fn a_terminal_s_program_is_not_held_up_by_an_outage(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let (go, done) = (world.path("go"), world.path("done"));
+    let command = format!(
+        "stty -opost; echo up; while [ ! -e {} ]; do sleep 0.1; done; {}; touch {}",
+        go.display(),
+        // With what is under way anyhow more than that, with the log less.
+        numbered(60_000),
+        done.display(),
+    );
+    let mut client = world.pty(["-t"]).command([command]).start();
+    client.expect("up\n");
+    relay.cut();
+    // Longer than the server's patience, so that it keeps what it would else hold back.
+    std::thread::sleep(Duration::from_secs(4));
+    world.write("go", "");
+    wait_until("the program has ended, while nobody could hear it", || done.exists());
+    relay.mend();
+    let whole = client.assert_ends(0);
+    assert_is_numbered(&whole, 60_000);
+}
+
+in_modes!(link, control_mode_goes_through_an_outage_whole_whatever_its_length);
+fn control_mode_goes_through_an_outage_whole_whatever_its_length(mode: Mode) {
+    let world = World::builder(mode).client_config("#!! UdpOutputLog 100K").start();
+    let relay = world.relay_link();
+    // As tmux -CC begins and ends.
+    let command = format!(
+        "stty -opost; printf '\\033P1000p'; echo up; {}; printf '\\033\\\\'",
+        numbered(300_000)
+    );
+    let mut client = world.pty(["-t"]).command([command]).start();
+    client.expect("up\n");
+    relay.cut();
+    std::thread::sleep(outage());
+    relay.mend();
+    let whole = client.assert_ends(0);
+    assert_is_numbered(&whole, 300_000);
+}
+
+/// A command that prints so many numbered lines of 100 bytes.
+fn numbered(lines: u32) -> String {
+    format!(r#"awk 'BEGIN {{ for (i = 1; i <= {lines}; i++) printf "%098d\r\n", i }}'"#)
+}
+
+/// Checks that all lines of [`numbered`] are there, once each and in order.
+fn assert_is_numbered(screen: &[u8], lines: u32) {
+    let text = String::from_utf8_lossy(screen);
+    let numbers = text.split("\r\n").map(|line| line.rsplit('\n').next().unwrap_or(line));
+    let numbers =
+        numbers.filter(|line| line.len() == 98).map_while(|line| line.parse::<u32>().ok());
+    assert!(numbers.eq(1..=lines), "every line, in order");
+}
+
 in_modes!(link, a_client_that_was_stopped_for_a_while_goes_on_where_it_was);
 fn a_client_that_was_stopped_for_a_while_goes_on_where_it_was(mode: Mode) {
     use rustix::process::Signal;

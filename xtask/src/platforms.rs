@@ -36,4 +36,5 @@ pub(crate) fn run() -> anyhow::Result<()> {
 const TARGET: &str = "x86_64-pc-windows-gnu";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 const COMPILER_PACKAGE: &str = "gcc-mingw-w64-x86-64";
-const PACKAGES: [&str; 4] = ["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit"];
+const PACKAGES: [&str; 5] =
+    ["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit", "tssh-tty"];

@@ -27,5 +27,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     shell::run(command)
 }
 
-const PACKAGES: [&str; 4] = ["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit"];
+const PACKAGES: [&str; 5] =
+    ["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit", "tssh-tty"];
 const BARE: &str = "wasm32-unknown-unknown";

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use proto::bootstrap::{BootstrapError, Finder, ServerInfo};
+use proto::bootstrap::{BootstrapError, Finder, OUTPUT_LOG_FLAG, ServerInfo};
 use proto::ext::{self, ExtSet};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout_at};
@@ -184,6 +184,9 @@ pub fn command_line(settings: &Settings) -> String {
     let timeout = udp.connect_timeout.as_secs();
     if timeout != DEFAULT_CONNECT_TIMEOUT {
         add(&format!("--connect-timeout {timeout}"));
+    }
+    if let Some(bytes) = udp.output_log {
+        let _ = write!(line, " {OUTPUT_LOG_FLAG} {bytes}");
     }
     let _ = write!(line, " {} {}", ext::FLAG, ExtSet::all().to_argument());
     line

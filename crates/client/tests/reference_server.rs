@@ -164,6 +164,7 @@ async fn say(send: &mut SendStream, message: &impl proto::json::Message) {
 
 fn settings() -> UdpSettings {
     UdpSettings {
+        output_log: None,
         mode: UdpMode::Quic,
         explicit: true,
         proxy_mode: UdpProxyMode::Udp,

@@ -113,6 +113,10 @@ pub const MODE_KCP: &str = "KCP";
 /// The `ProxyMode` of a TCP server.
 pub const PROXY_MODE_TCP: &str = "TCP";
 
+/// The flag by which the client sets the size of a terminal's output log, in
+/// bytes (DESIGN D7). Servers that do not know it step over it.
+pub const OUTPUT_LOG_FLAG: &str = "--output-log";
+
 impl ServerInfo {
     /// Returns the transport, after the checks of PROTOCOL §1.4.
     ///

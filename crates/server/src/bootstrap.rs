@@ -167,6 +167,7 @@ impl Server {
                 connect_timeout: options.connect_timeout,
                 warnings,
                 debug,
+                output_log_bytes: options.output_log_bytes,
                 on_bus_up,
             },
         );
@@ -174,8 +175,10 @@ impl Server {
             while let Some(event) = events.next().await {
                 match event {
                     ServerEvent::NewPath { first: false, .. } => link.on_new_path(),
+                    ServerEvent::NewPath { .. } => {}
+                    ServerEvent::Silent => link.set_away(true),
+                    ServerEvent::Back => link.set_away(false),
                     ServerEvent::Goodbye => link.client_gone(),
-                    _ => {}
                 }
             }
             std::future::pending().await

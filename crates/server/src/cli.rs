@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
+use proto::bootstrap::OUTPUT_LOG_FLAG;
 use proto::ext::{self, ExtSet};
+
+use crate::session::DEFAULT_LOG_BYTES;
 
 /// What the program is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Options {
     pub ports: Option<String>,
     /// How long to wait for a client, and for each step of its arrival. Default 10 s.
     pub connect_timeout: Duration,
+    /// Bytes of a terminal's output to keep while the client is away. Default 4 MiB.
+    pub output_log_bytes: usize,
     /// Extensions the client asks for.
     pub extensions: ExtSet,
     /// The first option given that this server cannot serve yet.
@@ -64,7 +69,11 @@ const UNSUPPORTED: [&str; 6] =
     ["--kcp", "--attachable", "--socket", "--list", "--view", "--attach"];
 
 /// Options that take a value.
-const VALUED: [&str; 6] = ["--mtu", "--port", "--connect-timeout", "--view", "--attach", ext::FLAG];
+const VALUED: [&str; 7] =
+    ["--mtu", "--port", "--connect-timeout", "--view", "--attach", OUTPUT_LOG_FLAG, ext::FLAG];
+
+/// Largest log of a terminal's output: each session may fill one.
+const MAX_LOG_BYTES: usize = 1 << 30;
 
 /// Reads the arguments behind the program's name.
 pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
@@ -75,6 +84,7 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
         mtu: None,
         ports: None,
         connect_timeout: CONNECT_TIMEOUT,
+        output_log_bytes: DEFAULT_LOG_BYTES,
         extensions: ExtSet::NONE,
         unsupported: None,
     };
@@ -103,6 +113,10 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
                 let timeout = seconds.map(|s| Duration::from_secs(s.into()));
                 options.connect_timeout = timeout.unwrap_or(CONNECT_TIMEOUT);
             }
+            OUTPUT_LOG_FLAG => {
+                let bytes = value.and_then(|v| v.parse::<usize>().ok());
+                options.output_log_bytes = bytes.unwrap_or(DEFAULT_LOG_BYTES).min(MAX_LOG_BYTES);
+            }
             ext::FLAG => options.extensions = value.map_or(ExtSet::NONE, ExtSet::from_argument),
             _ => {
                 let known = UNSUPPORTED.into_iter().find(|name| *name == word);
@@ -121,7 +135,8 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
 /// What `--help` prints.
 pub const USAGE: &str = "\
 usage: tsshd [--tcp] [--ipv4] [--ipv6] [--mtu BYTES] [--port PORTS]
-             [--connect-timeout SECONDS] [--ext NAME,...] [--debug]
+             [--connect-timeout SECONDS] [--output-log BYTES]
+             [--ext NAME,...] [--debug]
        tsshd -h | -v | -V
 
 Serves one tssh client over UDP (QUIC). Normally started by `tssh --udp`
@@ -135,6 +150,8 @@ and ends when the client says so or has not been heard for too long.
                      (default 61001-61999)
   --connect-timeout SECONDS
                      how long to wait for the client (default 10)
+  --output-log BYTES terminal output to keep while the client is away
+                     (default 4194304)
   --ext NAME,...     extensions of the protocol that the client asks for
   --debug            diagnostics to the client and to a file in the temporary
                      directory
@@ -184,6 +201,10 @@ mod tests {
     fn numbers_that_do_not_parse_count_as_absent() {
         assert_eq!(options("--mtu 70000").mtu, None);
         assert_eq!(options("--mtu 0").mtu, None);
+        assert_eq!(options("--output-log 1000").output_log_bytes, 1000);
+        for absent in ["--output-log x", "--output-log -1", "--output-log"] {
+            assert_eq!(options(absent).output_log_bytes, DEFAULT_LOG_BYTES, "{absent}");
+        }
         for zero in ["--connect-timeout 0", "--connect-timeout x", "--connect-timeout"] {
             assert_eq!(options(zero).connect_timeout, CONNECT_TIMEOUT, "{zero}");
         }

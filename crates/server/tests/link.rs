@@ -293,3 +293,67 @@ async fn what_is_not_there_yet_is_refused_as_prohibited() {
     let outcome: Outcome = read(&mut recv).await;
     assert_eq!((outcome.is_success(), outcome.code), (false, 101));
 }
+
+/// Lines of 100 bytes, numbered.
+const FLOOD: &str = "awk -v n=%N 'BEGIN { for (i = 1; i <= n; i++) printf \"%098d\\r\\n\", i }'";
+
+fn flood(lines: u32) -> String {
+    FLOOD.replace("%N", &lines.to_string())
+}
+
+#[tokio::test]
+async fn a_terminal_s_program_runs_on_while_its_client_is_away_and_all_it_prints_comes_later() {
+    let mut client = Client::start().await;
+    let done = tempfile::tempdir().unwrap();
+    let done = done.path().join("done");
+    // More than the streams hold by themselves, less than with the log.
+    let line =
+        format!("stty raw; printf 'ready\\r\\n'; {}; touch {}", flood(45_000), done.display());
+    let mut session = client.session(on_pty(1, &line)).await;
+    let first = session.read_until("ready").await;
+    client.link.set_away(true);
+    common::soon("the program's end, unread", exists(&done)).await;
+    client.link.set_away(false);
+    let out = first + &session.outputs().await.0;
+    let numbers =
+        out.split("\r\n").filter_map(|line| line.trim_start_matches('0').parse::<u32>().ok());
+    assert!(numbers.eq(1..=45_000), "every line, in order");
+}
+
+#[tokio::test]
+async fn past_the_bound_the_oldest_output_is_dropped_and_the_program_paints_anew() {
+    let mut client = Client::start().await;
+    let flooded = tempfile::tempdir().unwrap();
+    let flooded = flooded.path().join("flooded");
+    let line = format!(
+        "stty raw; trap 'echo painted; exit' WINCH; printf 'ready\\r\\n'; {}; touch {}; while :; do sleep 0.1; done",
+        flood(200_000),
+        flooded.display(),
+    );
+    let mut session = client.session(on_pty(1, &line)).await;
+    let first = session.read_until("ready").await;
+    client.link.set_away(true);
+    common::soon("the flood's end", exists(&flooded)).await;
+    client.link.set_away(false);
+    let out = first + &session.outputs().await.0;
+    let dropped = client.hear("report", |message| match message {
+        ToClient::Discard(discard) if discard.output_bytes > 0 => Some(discard.clone()),
+        _ => None,
+    });
+    let dropped = dropped.await;
+    assert!(out.ends_with("painted\r\n") || out.ends_with("painted\n"), "{:?}", tail(&out));
+    assert!(out.contains(&format!("{:098}\r\n", 200_000)), "the newest is there");
+    let lines: Vec<&str> = out.lines().filter(|line| line.len() == 98).collect();
+    assert_eq!(lines.len() as u64 + dropped.output_lines, 200_000, "whole lines only");
+    assert_eq!(dropped.output_lines * 100, dropped.output_bytes);
+}
+
+async fn exists(file: &std::path::Path) {
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn tail(text: &str) -> &str {
+    text.get(text.len().saturating_sub(300)..).unwrap_or(text)
+}

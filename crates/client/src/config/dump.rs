@@ -145,6 +145,9 @@ impl UdpSettings {
         }
         out.put("udpalivetimeout", seconds(Some(self.alive_timeout), ""));
         out.put("udpheartbeattimeout", seconds(Some(self.heartbeat_timeout), ""));
+        if let Some(bytes) = self.output_log {
+            out.put("udpoutputlog", bytes.to_string());
+        }
         out.put("udpreconnecttimeout", seconds(Some(self.reconnect_timeout), ""));
     }
 }

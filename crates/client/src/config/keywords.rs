@@ -192,6 +192,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("udpheartbeattimeout", Form::Time),
     honoured("udpmode", Form::Word),
     honoured("udpmtu", Form::Number),
+    honoured("udpoutputlog", Form::Word),
     honoured("udpproxymode", Form::Word),
     honoured("udpreconnecttimeout", Form::Time),
     ignored("forwardudptimeout"),

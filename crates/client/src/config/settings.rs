@@ -106,6 +106,9 @@ pub struct UdpSettings {
     pub heartbeat_timeout: Duration,
     /// Outage after which the notice is shown. Default 15 s.
     pub reconnect_timeout: Duration,
+    /// Bytes of a terminal's output that the server keeps during an outage; `None` is the
+    /// server's default of 4 MiB. Each session may take as much of its host's memory.
+    pub output_log: Option<u32>,
     /// Time allowed for the UDP login. Default 10 s.
     pub connect_timeout: Duration,
     /// Diagnostics at both ends (`--debug`).

@@ -29,6 +29,7 @@ pub(super) fn settings(line: &CommandLine, options: &Options) -> Result<UdpSetti
         alive_timeout: timeout(options, "udpalivetimeout", ALIVE_TIMEOUT)?,
         heartbeat_timeout: timeout(options, "udpheartbeattimeout", HEARTBEAT_TIMEOUT)?,
         reconnect_timeout: timeout(options, "udpreconnecttimeout", RECONNECT_TIMEOUT)?,
+        output_log: output_log(options)?,
         connect_timeout: options
             .duration("connecttimeout")
             .filter(|limit| !limit.is_zero())
@@ -104,6 +105,24 @@ fn mtu(options: &Options) -> Result<Option<u16>, ConfigError> {
         Some(_) => Err(bad(options, "udpmtu", "it must be between 1200 and 1452")),
     }
 }
+
+/// Returns the size of the server's log of a terminal's output, in bytes.
+fn output_log(options: &Options) -> Result<Option<u32>, ConfigError> {
+    let Some(word) = options.word("udpoutputlog") else { return Ok(None) };
+    let (digits, shift) = match word.to_ascii_lowercase() {
+        word if word.ends_with('k') => (word.trim_end_matches('k').to_owned(), 10),
+        word if word.ends_with('m') => (word.trim_end_matches('m').to_owned(), 20),
+        word => (word, 0),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(1 << shift));
+    match bytes.filter(|bytes| *bytes <= MAX_OUTPUT_LOG) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err(bad(options, "udpoutputlog", "it must be a number of bytes up to 1024M")),
+    }
+}
+
+/// Largest UdpOutputLog; the server takes no more either.
+const MAX_OUTPUT_LOG: u32 = 1 << 30;
 
 fn timeout(
     options: &Options,
@@ -226,6 +245,8 @@ mod tests {
             "TsshdPort 1,x",
             "TsshdPort ,",
             "UdpAliveTimeout 0",
+            "UdpOutputLog 2048M",
+            "UdpOutputLog many",
         ] {
             assert!(resolved(&[], &[configured]).is_err(), "{configured}");
         }
@@ -235,12 +256,19 @@ mod tests {
     fn values_are_read_with_their_units() {
         let udp = resolved(
             &["--tsshd-port", "7000 - 7010 7020, 8000-8000"],
-            &["UdpProxyMode tcp", "UdpMTU 1300", "UdpAliveTimeout 1d", "ConnectTimeout 4"],
+            &[
+                "UdpProxyMode tcp",
+                "UdpMTU 1300",
+                "UdpAliveTimeout 1d",
+                "ConnectTimeout 4",
+                "UdpOutputLog 64K",
+            ],
         )
         .expect("sound values");
         assert_eq!(udp.tsshd_port.as_deref(), Some("7000-7010,7020,8000"));
         assert_eq!(udp.proxy_mode, UdpProxyMode::Tcp);
         assert_eq!(udp.mtu, Some(1300));
+        assert_eq!(udp.output_log, Some(65_536));
         assert_eq!(udp.alive_timeout, Duration::from_secs(86_400));
         assert_eq!(udp.heartbeat_timeout, Duration::from_secs(3));
         assert_eq!(udp.connect_timeout, Duration::from_secs(4));

@@ -35,8 +35,9 @@ pub(super) async fn open(
         link.bus.wait_up().await?;
     }
     let interactive = request.pty.is_some();
-    if !interactive {
-        // Not a byte of a session without a terminal may be lost (DESIGN D7).
+    if !interactive && link.ext.is_empty() {
+        // Not a byte of a session without a terminal may be lost (DESIGN D7). A
+        // server of ours knows that, and what terminals lose is its own setting.
         link.bus.send(&ToServer::Setting(Setting {
             keep_pending_input: Some(true),
             keep_pending_output: Some(true),

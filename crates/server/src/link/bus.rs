@@ -160,7 +160,9 @@ impl Inner {
                 if let Some(keep) = setting.keep_pending_input {
                     self.registry().keeps_input = keep;
                 }
-                // Output is kept in any case: the program is blocked (DESIGN D7).
+                if let Some(keep) = setting.keep_pending_output {
+                    self.set_presence(|presence| presence.keeps_output = keep);
+                }
             }
             ToServer::Signal(signal) if self.used().has(Ext::Signal) => {
                 let session = self.registry().get(signal.id);

@@ -24,7 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use transport::Connection;
 
-pub use crate::session::Host;
+use crate::session::Presence;
+pub use crate::session::{DEFAULT_LOG_BYTES, Host};
 use bus::Outbox;
 use registry::Registry;
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub warnings: Vec<String>,
     /// Diagnostics to hand to the client, with `--debug`.
     pub debug: Option<mpsc::Receiver<String>>,
+    /// Bytes of a terminal's output to keep while the client is away.
+    pub output_log_bytes: usize,
     /// Called with the heartbeat timeout when the bus comes up.
     pub on_bus_up: Box<dyn Fn(Duration) + Send + Sync>,
 }
@@ -94,6 +97,8 @@ struct Inner {
     /// Counts changes of the registry, for those who wait for one.
     registered: watch::Sender<u64>,
     parking: Semaphore,
+    presence: watch::Sender<Presence>,
+    output_log_bytes: usize,
 }
 
 impl std::fmt::Debug for Inner {
@@ -138,6 +143,8 @@ impl Link {
             registry: Mutex::new(Registry::default()),
             registered: watch::Sender::new(0),
             parking: Semaphore::new(MAX_PARKED),
+            presence: watch::Sender::new(Presence::default()),
+            output_log_bytes: settings.output_log_bytes,
         }))
     }
 
@@ -211,6 +218,12 @@ impl Link {
         self.0.finish(End::Gone);
     }
 
+    /// Tells the link whether the client has not been heard for its heartbeat
+    /// timeout: meanwhile terminals' programs run on, and their output is kept.
+    pub fn set_away(&self, is_away: bool) {
+        self.0.set_presence(|presence| presence.is_away = is_away);
+    }
+
     /// Tells the link that the client has come by a new path: what it typed
     /// before is stale (PROTOCOL §7.6).
     pub fn on_new_path(&self) {
@@ -233,6 +246,14 @@ impl Link {
 impl Inner {
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn set_presence(&self, change: impl FnOnce(&mut Presence)) {
+        self.presence.send_if_modified(|presence| {
+            let before = *presence;
+            change(presence);
+            *presence != before
+        });
     }
 
     /// Becomes ready at `deadline` unless the bus is up by then.

@@ -13,7 +13,7 @@ use transport::{RecvStream, SendStream};
 use super::registry::Stderr;
 use super::{Bus, Inner};
 use crate::forward::dial;
-use crate::session::{self, Ending, Running, StartError};
+use crate::session::{self, Dropped, Ending, Gap, Running, StartError, Surroundings};
 use transport::frames::{self, ReadError};
 
 impl Inner {
@@ -163,7 +163,7 @@ impl Inner {
         Ok((running, stderr))
     }
 
-    /// Runs a session to its end, reporting what stale input it dropped.
+    /// Runs a session to its end, reporting what it dropped.
     async fn run(
         &self,
         running: Running,
@@ -171,13 +171,14 @@ impl Inner {
         recv: RecvStream,
         stderr: Option<Stderr>,
     ) -> Ending {
-        let (dropped, mut reports) = mpsc::channel::<Vec<u8>>(1);
+        let (dropped, mut reports) = mpsc::channel(1);
+        let presence = self.presence.subscribe();
+        let around = Surroundings { presence, log_bytes: self.output_log_bytes, dropped };
         let (errors, _recv) = stderr.map(|stderr| (stderr.send, stderr._recv)).unzip();
-        let run = running.run(send, recv, errors, dropped);
+        let run = running.run(send, recv, errors, around);
         let report = async {
-            while let Some(input) = reports.recv().await {
-                let discard = Discard { input: Bytes(input), ..Discard::default() };
-                self.tell(ToClient::Discard(discard)).await;
+            while let Some(dropped) = reports.recv().await {
+                self.tell(ToClient::Discard(discard_message(dropped))).await;
             }
         };
         tokio::join!(run, report).0
@@ -190,6 +191,15 @@ impl Inner {
                 let signal = if self.used().has(Ext::Signal) { name } else { String::new() };
                 Exit { id, exit_code: -1, signal }
             }
+        }
+    }
+}
+
+fn discard_message(dropped: Dropped) -> Discard {
+    match dropped {
+        Dropped::Input(input) => Discard { input: Bytes(input), ..Discard::default() },
+        Dropped::Output(Gap { lines, bytes }) => {
+            Discard { output_lines: lines, output_bytes: bytes, ..Discard::default() }
         }
     }
 }

@@ -9,18 +9,22 @@
 //! ```
 //!
 //! A pty session ends with its program, after what it had printed; one without
-//! a pty when its output has ended as well, as with sshd (DESIGN D8). Nothing
-//! is lost on the way: a program is blocked while its client is away (D7).
+//! a pty when its output has ended as well, as with sshd (DESIGN D8). Without a
+//! pty nothing is ever lost: the program waits while its client is away. With
+//! one it runs on, and a bounded log holds what it prints (D7).
 
 mod environment;
 mod input;
 mod modes;
 mod motd;
+mod output;
 mod program;
 mod relay;
 mod run;
 
+pub use output::DEFAULT_LOG_BYTES;
+pub(crate) use output::{Gap, Presence};
 pub use run::Host;
-pub(crate) use run::{Running, Session, StartError, start, winsize};
+pub(crate) use run::{Dropped, Running, Session, StartError, Surroundings, start, winsize};
 
 pub(crate) use crate::sys::process::Ending;

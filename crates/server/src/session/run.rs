@@ -11,10 +11,11 @@ use proto::open::{StartMessage, decode_modes};
 use rustix::process::{Pid, Signal};
 use rustix::termios::Winsize;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use transport::{RecvStream, SendStream};
 
 use super::input::Input;
+use super::output::{Gap, OutputLog, Presence};
 use super::program::{Program, ProgramError};
 use super::{environment, modes, motd, relay};
 use crate::config::{Policy, Refusal};
@@ -87,6 +88,26 @@ impl StartError {
     }
 }
 
+/// What a terminal's session has dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// Stale input.
+    Input(Vec<u8>),
+    /// Output that the log had no room for.
+    Output(Gap),
+}
+
+/// Whom a session talks to, apart from its streams.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// Whether the client is there.
+    pub(crate) presence: watch::Receiver<Presence>,
+    /// Size of a terminal's output log in bytes.
+    pub(crate) log_bytes: usize,
+    /// Told what is dropped.
+    pub(crate) dropped: mpsc::Sender<Dropped>,
+}
+
 /// One of a session's outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
@@ -104,6 +125,7 @@ pub(crate) struct Session {
     state: Mutex<State>,
     hang_up: watch::Sender<bool>,
     exited: watch::Sender<bool>,
+    interrupt: Notify,
 }
 
 #[derive(Debug)]
@@ -186,6 +208,7 @@ pub(crate) fn start(
         }),
         hang_up: watch::Sender::new(false),
         exited: watch::Sender::new(false),
+        interrupt: Notify::new(),
     });
     Ok(Running { session, child, ends, motd })
 }
@@ -236,13 +259,13 @@ fn command(
 
 impl Running {
     /// Connects the program to its streams, waits for its end, and ends the
-    /// streams. Input that was dropped as stale goes to `dropped`.
+    /// streams.
     pub(crate) async fn run(
         self,
         mut send: SendStream,
         recv: RecvStream,
         stderr: Option<SendStream>,
-        dropped: mpsc::Sender<Vec<u8>>,
+        around: Surroundings,
     ) -> Ending {
         use tokio::io::AsyncWriteExt as _;
         if !self.motd.is_empty() && send.write_all(&self.motd).await.is_err() {
@@ -251,9 +274,10 @@ impl Running {
         let status = match self.ends {
             Ends::Pty(master) => {
                 drop(stderr); // a terminal has one output (PROTOCOL §6.4)
-                run_pty(&self.session, self.child, master, &mut send, recv, dropped).await
+                run_pty(&self.session, self.child, master, &mut send, recv, around).await
             }
             Ends::Pipes => {
+                let dropped = around.dropped;
                 run_pipes(&self.session, self.child, &mut send, recv, stderr, dropped).await
             }
         };
@@ -271,12 +295,12 @@ impl Running {
 }
 
 async fn run_pty(
-    session: &Session,
+    session: &Arc<Session>,
     mut child: Child,
     master: Arc<Master>,
     send: &mut SendStream,
     recv: RecvStream,
-    dropped: mpsc::Sender<Vec<u8>>,
+    around: Surroundings,
 ) -> io::Result<std::process::ExitStatus> {
     let wait = async {
         let status = child.wait().await;
@@ -285,8 +309,14 @@ async fn run_pty(
     };
     let output_end = master.clone();
     let output = async {
-        let exited = session.exited();
-        if let Err(error) = relay::pty_output(session, &output_end, send, exited).await {
+        let output = relay::PtyOutput {
+            session,
+            master: &output_end,
+            presence: around.presence,
+            log: OutputLog::new(around.log_bytes),
+            dropped: &around.dropped,
+        };
+        if let Err(error) = output.run(send, session.exited()).await {
             // Nobody reads any more, and the program must not block for ever.
             tracing::debug!(%error, "output of a terminal is cut off");
             session.hang_up();
@@ -294,7 +324,7 @@ async fn run_pty(
         drop(output_end);
     };
     let input = async {
-        relay::pty_input(session, recv, &master, &dropped).await;
+        relay::pty_input(session, recv, &master, &around.dropped).await;
         drop(master);
         // The client's end of input hangs up the terminal (PROTOCOL §6.4).
         session.hang_up();
@@ -312,7 +342,7 @@ async fn run_pipes(
     send: &mut SendStream,
     recv: RecvStream,
     stderr: Option<SendStream>,
-    dropped: mpsc::Sender<Vec<u8>>,
+    dropped: mpsc::Sender<Dropped>,
 ) -> io::Result<std::process::ExitStatus> {
     let (stdin, stdout, error_pipe) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -358,6 +388,7 @@ impl Session {
             state: Mutex::new(state),
             hang_up: watch::Sender::new(false),
             exited: watch::Sender::new(false),
+            interrupt: Notify::new(),
         }
     }
 
@@ -395,6 +426,31 @@ impl Session {
         } else {
             state.finish_repaint();
         }
+    }
+
+    /// Makes the program paint anew: something of its output is missing.
+    pub(super) fn repaint(self: &Arc<Self>) {
+        let size = {
+            let state = self.lock();
+            // One that the client has asked for does the same.
+            if state.repaint.is_some() {
+                return;
+            }
+            state.master.as_ref().and_then(|master| master.size().ok())
+        };
+        if let Some(size) = size {
+            self.redraw(size, Vec::new());
+        }
+    }
+
+    /// Tells that the interrupt key has made the terminal drop its output.
+    pub(super) fn interrupt(&self) {
+        self.interrupt.notify_one();
+    }
+
+    /// Becomes ready, once each, after the interrupt key.
+    pub(super) async fn interrupted(&self) {
+        self.interrupt.notified().await;
     }
 
     /// Delivers a signal: to the terminal's foreground, or else to the program's group.

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use pty_process::{Command, Pts};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use rustix::termios::{self, OptionalActions, Termios, Winsize};
+use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios, Winsize};
 use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 
@@ -130,6 +130,19 @@ impl Master {
         Ok(termios::tcgetwinsize(self.0.get_ref())?)
     }
 
+    /// Returns whether these bytes of input, now written, hold a key that
+    /// interrupts the program and by that drops the terminal's output
+    /// (INTR or QUIT, with ISIG and without NOFLSH).
+    pub(crate) fn interrupts(&self, bytes: &[u8]) -> bool {
+        let Ok(modes) = termios::tcgetattr(self.0.get_ref()) else { return false };
+        let flushes = modes.local_modes.contains(LocalModes::ISIG)
+            && !modes.local_modes.contains(LocalModes::NOFLSH);
+        let keys = [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT];
+        let keys = keys.map(|key| modes.special_codes[key]);
+        // 0 is a key that is switched off.
+        flushes && keys.iter().any(|key| *key != 0 && bytes.contains(key))
+    }
+
     /// Returns the process group in the terminal's foreground.
     pub(crate) fn foreground(&self) -> Option<Pid> {
         termios::tcgetpgrp(self.0.get_ref()).ok()
@@ -183,6 +196,21 @@ mod tests {
         let job = Pid::from_raw(job.parse().unwrap()).unwrap();
         rustix::process::kill_process(job, rustix::process::Signal::KILL).unwrap();
         assert_eq!(rest.len(), 4000, "output before the end is whole");
+    }
+
+    #[tokio::test]
+    async fn keys_interrupt_where_the_terminal_s_modes_say_so() {
+        let (master, slave) = open().unwrap();
+        let is_key = |master: &Master| [b"x\x03y", b"a\x1cb", b"abc"].map(|b| master.interrupts(b));
+        assert_eq!(is_key(&master), [true, true, false]);
+        slave.change_modes(|modes| modes.local_modes.insert(LocalModes::NOFLSH)).unwrap();
+        assert_eq!(is_key(&master), [false; 3], "a terminal that flushes nothing");
+        slave
+            .change_modes(|modes| {
+                modes.local_modes.remove(LocalModes::NOFLSH | LocalModes::ISIG);
+            })
+            .unwrap();
+        assert_eq!(is_key(&master), [false; 3], "keys that are the program's");
     }
 
     #[tokio::test]

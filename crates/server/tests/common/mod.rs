@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use transport::quic::{self, Listener, generate_credentials};
 use transport::{Connection, RecvStream, SendStream};
-use tsshd::link::{End, Host, Link, Settings};
+use tsshd::link::{DEFAULT_LOG_BYTES, End, Host, Link, Settings};
 
 /// Longest wait for anything: long, because only a defect makes it pass.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -70,6 +70,7 @@ pub async fn connect_within(
         connect_timeout,
         warnings: Vec::new(),
         debug: None,
+        output_log_bytes: DEFAULT_LOG_BYTES,
         on_bus_up: Box::new(|_| {}),
     };
     let link = Link::new(accepted.unwrap(), Host::load(), settings);
