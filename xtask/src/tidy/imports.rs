@@ -150,6 +150,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("tssh-testkit", &[]),
     ("tssh-tty", &[]),
     ("tssh-devsshd", &[]),
+    ("tssh-netlab", &["tssh-testkit"]),
     ("tssh-proxy", &["tssh-proto"]),
     ("tssh-transport", &["tssh-proto", "tssh-proxy"]),
     ("tssh", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-tty"]),
