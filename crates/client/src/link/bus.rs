@@ -11,10 +11,10 @@ use proto::bus::{Alive, CLOSE, Discard, Exit, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::open::{BusMessage, BusResponse, Outcome, StreamCommand, Timeouts};
-use proxy::driver::{ClientProxy, LinkState, LinkStatus};
+use proxy::driver::{ClientProxy, LinkState};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, sleep_until};
 use transport::{Connection, RecvStream, SendStream, frames};
 
 use crate::remote::{RemoteError, SessionEnd};
@@ -22,9 +22,6 @@ use crate::wire;
 
 /// Nothing but refusals for so long means that the server is gone (DESIGN D15).
 const REFUSED_LIMIT: Duration = Duration::from_secs(60);
-
-/// How often that is looked at while there is no path.
-const REFUSED_CHECK: Duration = Duration::from_secs(5);
 
 /// How long the answer to `quit` may take to reach the server, which ends a second later.
 const QUIT_GRACE: Duration = Duration::from_millis(280);
@@ -363,36 +360,32 @@ async fn write(mut send: SendStream, mut queue: mpsc::UnboundedReceiver<Vec<u8>>
 
 /// Waits until the server's host has refused our packets, and done nothing else, for
 /// [`REFUSED_LIMIT`]: its port is closed, so the server is gone (DESIGN D15).
-///
-/// One refusal proves nothing: it can be forged, or come from a box on the way.
 async fn server_gone(proxy: &ClientProxy) -> End {
     let mut changes = proxy.watch();
     loop {
-        if changes.wait_for(|status| status.state == LinkState::Lost).await.is_err() {
-            // The proxy is gone: somebody else tells why.
-            return std::future::pending().await;
-        }
-        let mut refused_since = None;
-        loop {
-            let status = proxy.status();
-            if status.state != LinkState::Lost {
-                break;
+        let refused_since = {
+            let status = changes.borrow_and_update();
+            status.refused_since.filter(|_| status.state == LinkState::Lost)
+        };
+        let limit = async {
+            match refused_since {
+                Some(since) => sleep_until((since + REFUSED_LIMIT).into()).await,
+                None => std::future::pending().await,
             }
-            if !is_refusal(&status) {
-                refused_since = None;
-            } else if refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_LIMIT {
+        };
+        tokio::select! {
+            () = limit => {
                 let limit = REFUSED_LIMIT.as_secs();
                 return End::Lost(format!(
                     "the server is gone: its port has been closed for {limit} s"
                 ));
             }
-            let _ = tokio::time::timeout(REFUSED_CHECK, changes.changed()).await;
+            changed = changes.changed() => if changed.is_err() {
+                // The proxy is gone: somebody else tells why.
+                return std::future::pending().await;
+            },
         }
     }
-}
-
-fn is_refusal(status: &LinkStatus) -> bool {
-    status.reason.as_ref().is_some_and(|reason| reason.contains("refused"))
 }
 
 fn session_end(exit: Exit) -> SessionEnd {

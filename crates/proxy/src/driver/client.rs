@@ -46,6 +46,11 @@ pub struct LinkStatus {
     pub last_contact: Option<Instant>,
     /// The I/O error that goes with it, if any.
     pub reason: Option<String>,
+    /// Since when the server's host has refused whatever we sent and has done
+    /// nothing else, seen from the network of the last path: its port is
+    /// closed. One refusal proves little: it can be forged, or be a strange
+    /// network's (those are not counted).
+    pub refused_since: Option<Instant>,
     /// How many paths were proven so far; grows with each roam.
     pub paths: u64,
     /// Our address on the path in use.
@@ -79,12 +84,18 @@ impl ClientProxy {
             since: Instant::now(),
             last_contact: None,
             reason: None,
+            refused_since: None,
             paths: 0,
             local: None,
             remote: None,
         });
         let machine = Client::new(config);
-        let hub = Hub::new(ClientHalf { machine, status: sender, resolver: Resolve::Never });
+        let hub = Hub::new(ClientHalf {
+            machine,
+            status: sender,
+            resolver: Resolve::Never,
+            refusals: Refusals::default(),
+        });
         hub.with(|half, now| half.machine.start(now));
         Ok(Self { hub, status })
     }
@@ -134,8 +145,8 @@ impl ClientProxy {
         status
     }
 
-    /// Returns a watch that changes with each transition of [`LinkStatus::state`]
-    /// and each new path. What else the status says may have moved on:
+    /// Returns a watch that changes with each transition of [`LinkStatus::state`],
+    /// each new path and each failed attempt at one. What else the status says may have moved on:
     /// [`ClientProxy::status`] tells.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<LinkStatus> {
@@ -156,6 +167,30 @@ struct ClientHalf {
     machine: Client,
     status: watch::Sender<LinkStatus>,
     resolver: Resolve,
+    refusals: Refusals,
+}
+
+/// Refusals by the server's host.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// Our address on the last path that was proven.
+    home: Option<IpAddr>,
+    since: Option<Instant>,
+}
+
+impl Refusals {
+    fn on_error(&mut self, now: Instant, local: Option<IpAddr>, error: &io::Error) {
+        let is_at_home = local.is_some() && local == self.home;
+        if error.kind() == io::ErrorKind::ConnectionRefused && is_at_home {
+            self.since.get_or_insert(now);
+        } else {
+            self.since = None;
+        }
+    }
+
+    fn on_proven(&mut self, local: Option<IpAddr>) {
+        *self = Self { home: local, since: None };
+    }
 }
 
 /// One question at a time is put to the resolver.
@@ -205,10 +240,12 @@ impl ClientHalf {
             status.last_contact = self.machine.last_contact();
             status.state = state;
             status.reason = reason;
+            status.refused_since = self.refusals.since;
         });
     }
 
-    fn on_proven(&self, change: Change) -> Option<Action> {
+    fn on_proven(&mut self, change: Change) -> Option<Action> {
+        self.refusals.on_proven(self.machine.active().and_then(|path| path.route.local_ip));
         self.status.send_modify(|status| status.paths += 1);
         self.tell(Instant::now(), LinkState::Up, None);
         match change {
@@ -241,13 +278,23 @@ impl Half for ClientHalf {
     }
 
     fn handle_failed(&mut self, now: Instant, route: &Route, error: &io::Error) {
+        self.refusals.on_error(now, route.local_ip, error);
         self.machine.handle_failed(now, PathId(route.socket.0), error.to_string());
     }
 
-    fn handle_opened(&mut self, now: Instant, path: PathId, opened: io::Result<Option<IpAddr>>) {
+    fn handle_opened(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        local: Option<IpAddr>,
+        opened: io::Result<()>,
+    ) {
         match opened {
-            Ok(local) => self.machine.handle_opened(now, path, local),
-            Err(error) => self.machine.handle_failed(now, path, error.to_string()),
+            Ok(()) => self.machine.handle_opened(now, path, local),
+            Err(error) => {
+                self.refusals.on_error(now, local, &error);
+                self.machine.handle_failed(now, path, error.to_string());
+            }
         }
     }
 
@@ -281,6 +328,10 @@ impl Half for ClientHalf {
                 Event::Close { path } => Some(Action::Close(SocketId(path.0))),
                 Event::Proven { change, .. } => self.on_proven(change),
                 Event::AttemptFailed { error } => {
+                    if error.is_none() {
+                        // Silence is no refusal.
+                        self.refusals.since = None;
+                    }
                     let state = self.status.borrow().state;
                     if state == LinkState::Lost {
                         self.resolver.ask();
@@ -314,5 +365,32 @@ impl Half for ClientHalf {
 
     fn knows(&self, route: &Route) -> bool {
         self.machine.knows(PathId(route.socket.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn only_refusals_of_the_network_at_home_and_nothing_else_count() {
+        let (home, away) = (Some(Ipv4Addr::LOCALHOST.into()), Some(Ipv4Addr::BROADCAST.into()));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let unreachable = io::Error::from(io::ErrorKind::NetworkUnreachable);
+        let start = Instant::now();
+        let mut refusals = Refusals::default();
+        refusals.on_proven(home);
+        refusals.on_error(start, home, &refused);
+        refusals.on_error(start + Duration::from_secs(1), home, &refused);
+        assert_eq!(refusals.since, Some(start), "the first one counts");
+        for (local, error) in [(away, &refused), (None, &refused), (home, &unreachable)] {
+            refusals.since = Some(start);
+            refusals.on_error(start, local, error);
+            assert_eq!(refusals.since, None, "{local:?} {error}");
+        }
+        refusals.since = Some(start);
+        refusals.on_proven(home);
+        assert_eq!(refusals.since, None, "a path that works");
     }
 }

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::state::{Action, Half, Port, Shared, Waiting, sort};
 use super::tcp::TcpPort;
-use super::udp::UdpPort;
+use super::udp::{self, UdpPort};
 use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
 use crate::timers::{ACCEPT_PAUSE, CONNECT_TIMEOUT};
@@ -151,14 +151,14 @@ impl<H: Half> Hub<H> {
                 });
             }
             Action::Open { path, carrier: Carrier::Udp, remote } => {
+                let mut local = None;
                 let opened = UdpPort::connect(remote).map(|port| {
-                    let local = port.local_addr().ok().map(|addr| addr.ip());
+                    local = port.local_addr().ok().map(|addr| addr.ip());
                     let route =
                         Route { local_ip: local, ..Route::udp(SocketId(path.0), remote, None) };
                     shared.add(SocketId(path.0), Port::Udp { port, route: Some(route) });
-                    local
                 });
-                shared.half.handle_opened(now, path, opened);
+                shared.half.handle_opened(now, path, local, opened);
             }
             Action::Open { path, carrier: Carrier::Tcp, remote } => {
                 let me = self.me.clone();
@@ -182,13 +182,15 @@ impl<H: Half> Hub<H> {
         let mut shared = self.lock();
         let now = shared.now();
         let socket = SocketId(path.0);
+        let local = match &port {
+            Ok(port) => port.local_addr().ok().map(|addr| addr.ip()),
+            Err(_) => udp::source_to(remote),
+        };
         let opened = port.map(|port| {
-            let local = port.local_addr().ok().map(|addr| addr.ip());
             let route = Route::tcp(socket, remote, local);
             shared.add(socket, Port::Tcp { port, route, expires: None });
-            local
         });
-        shared.half.handle_opened(now, path, opened);
+        shared.half.handle_opened(now, path, local, opened);
         let stale = match shared.ports.get(&socket) {
             Some(Port::Tcp { route, .. }) => !shared.half.knows(route),
             _ => false,

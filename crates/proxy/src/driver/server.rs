@@ -160,7 +160,7 @@ impl Half for ServerHalf {
         }
     }
 
-    fn handle_opened(&mut self, _: Instant, _: PathId, _: io::Result<Option<IpAddr>>) {
+    fn handle_opened(&mut self, _: Instant, _: PathId, _: Option<IpAddr>, _: io::Result<()>) {
         // The server opens nothing.
     }
 

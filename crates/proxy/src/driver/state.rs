@@ -54,8 +54,14 @@ pub(super) trait Half: Debug + Send + 'static {
     fn handle_clock_jump(&mut self, now: Instant, slept: Duration);
     /// A socket failed; it is closed already if it was a TCP connection.
     fn handle_failed(&mut self, now: Instant, route: &Route, error: &io::Error);
-    /// An [`Action::Open`] was carried out.
-    fn handle_opened(&mut self, now: Instant, path: PathId, opened: io::Result<Option<IpAddr>>);
+    /// An [`Action::Open`] was carried out, from this address of ours as far as is known.
+    fn handle_opened(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        local: Option<IpAddr>,
+        opened: io::Result<()>,
+    );
     /// An [`Action::Resolve`] was carried out.
     fn handle_resolved(&mut self, candidates: Vec<SocketAddr>);
     fn poll_transmit(
