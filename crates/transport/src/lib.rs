@@ -1,4 +1,4 @@
-//! Streams and datagrams over packets: QUIC (PROTOCOL §3) today, KCP to come.
+//! Streams and datagrams over packets: QUIC (PROTOCOL §3) and KCP (§4, §5).
 //!
 //! One face for both: [`Connection`], [`SendStream`], [`RecvStream`]. Client and
 //! server use these and never ask which transport is below.
@@ -17,9 +17,11 @@ mod driver;
 pub mod fec;
 pub mod kcp;
 pub mod smux;
+pub mod stack;
+mod time;
 
 #[cfg(feature = "driver")]
 pub use driver::{
     Connection, ConnectionError, DatagramError, HandshakeFailure, RecvStream, SendStream, frames,
-    quic,
+    kcp as kcp_transport, quic,
 };

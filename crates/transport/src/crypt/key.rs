@@ -31,17 +31,18 @@ impl PacketKey {
         Self(Aes256Gcm::new(&(**key).into()))
     }
 
-    /// Writes the nonce over the start of `packet`, encrypts the rest, appends the tag.
+    /// Seals the packet that begins at `start` and is the last in `packets`:
+    /// writes the nonce over its first bytes, encrypts the rest, appends the tag.
     ///
-    /// `packet` is at least [`NONCE_LEN`] bytes long.
-    pub(super) fn seal(&self, nonce: [u8; NONCE_LEN], packet: &mut Vec<u8>) {
-        let (start, plaintext) = packet.split_at_mut(NONCE_LEN);
-        start.copy_from_slice(&nonce);
+    /// The packet is at least [`NONCE_LEN`] bytes long.
+    pub(super) fn seal(&self, nonce: [u8; NONCE_LEN], packets: &mut Vec<u8>, start: usize) {
+        let (room, plaintext) = packets[start..].split_at_mut(NONCE_LEN);
+        room.copy_from_slice(&nonce);
         let tag = self
             .0
             .encrypt_inout_detached(&Nonce::from(nonce), &[], plaintext.into())
             .expect("AES-GCM takes 64 GiB in one message");
-        packet.extend_from_slice(&tag);
+        packets.extend_from_slice(&tag);
     }
 
     /// Decrypts `body` and returns whether it is genuine; if not, `body` is as it was.

@@ -84,8 +84,18 @@ impl Crypt {
     /// # Panics
     /// If `packet` is shorter: a bug of the caller, for no peer chooses what we send.
     pub fn seal(&mut self, packet: &mut Vec<u8>) {
-        assert!(packet.len() >= NONCE_LEN + MIN_PLAINTEXT, "a packet needs room and plaintext");
-        self.ring.seal(self.nonces.next(), packet);
+        self.seal_from(packet, 0);
+    }
+
+    /// Like [`Self::seal`], for the packet that begins at `start` and is the
+    /// last of those in `packets`.
+    ///
+    /// # Panics
+    /// As [`Self::seal`].
+    pub fn seal_from(&mut self, packets: &mut Vec<u8>, start: usize) {
+        let len = packets.len().saturating_sub(start);
+        assert!(len >= NONCE_LEN + MIN_PLAINTEXT, "a packet needs room and plaintext");
+        self.ring.seal(self.nonces.next(), packets, start);
     }
 
     /// Opens a packet in place and returns its plaintext.

@@ -70,6 +70,13 @@ impl ClientRekey {
         }
     }
 
+    /// Makes the next request due now; one that is in flight stays it.
+    pub fn hurry(&mut self, now: Instant) {
+        if let State::Due(at) = &mut self.state {
+            *at = now.min(*at);
+        }
+    }
+
     /// Returns when to look at [`Self::is_due`] again, if only time passes.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

@@ -63,10 +63,11 @@ impl Ring {
         self.active = self.keys.len() - 1;
     }
 
-    pub(super) fn seal(&mut self, nonce: [u8; NONCE_LEN], packet: &mut Vec<u8>) {
+    /// Seals the last packet of `packets`, which begins at `start`.
+    pub(super) fn seal(&mut self, nonce: [u8; NONCE_LEN], packets: &mut Vec<u8>, start: usize) {
         let active = &mut self.keys[self.active];
-        active.volume += (packet.len() - NONCE_LEN) as u64;
-        active.key.seal(nonce, packet);
+        active.volume += (packets.len() - start - NONCE_LEN) as u64;
+        active.key.seal(nonce, packets, start);
     }
 
     /// Decrypts `body` with the first key that opens it.

@@ -1,10 +1,11 @@
 //! The tokio half: the one face of both transports, and the drivers behind it.
 //!
 //! Each type here is an enum over the transports and only forwards. No
-//! protocol knowledge: that is in [`quic`].
+//! protocol knowledge: that is in [`quic`] and [`kcp`].
 
 mod error;
 pub mod frames;
+pub mod kcp;
 pub mod quic;
 
 use std::io;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::crypt::PublicPoint;
+use crate::stack::KeyExchangeError;
 
 pub use error::{ConnectionError, DatagramError, HandshakeFailure};
 
@@ -27,6 +31,7 @@ pub struct Connection(ConnectionKind);
 #[derive(Clone, Debug)]
 enum ConnectionKind {
     Quic(quic::QuicConnection),
+    Kcp(kcp::KcpConnection),
 }
 
 impl Connection {
@@ -44,6 +49,10 @@ impl Connection {
                 let (send, recv) = connection.open_stream().await?;
                 Ok((SendStream(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
             }
+            ConnectionKind::Kcp(connection) => {
+                let (send, recv) = connection.open_stream().await?;
+                Ok((SendStream(SendKind::Kcp(send)), RecvStream(RecvKind::Kcp(recv))))
+            }
         }
     }
 
@@ -59,6 +68,10 @@ impl Connection {
                 let (send, recv) = connection.accept_stream().await?;
                 Ok((SendStream(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
             }
+            ConnectionKind::Kcp(connection) => {
+                let (send, recv) = connection.accept_stream().await?;
+                Ok((SendStream(SendKind::Kcp(send)), RecvStream(RecvKind::Kcp(recv))))
+            }
         }
     }
 
@@ -69,6 +82,7 @@ impl Connection {
     pub fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.send_datagram(payload),
+            ConnectionKind::Kcp(connection) => connection.send_datagram(payload),
         }
     }
 
@@ -81,6 +95,7 @@ impl Connection {
     pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.read_datagram().await,
+            ConnectionKind::Kcp(connection) => connection.read_datagram().await,
         }
     }
 
@@ -90,6 +105,7 @@ impl Connection {
     pub fn max_datagram_size(&self) -> usize {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.max_datagram_size(),
+            ConnectionKind::Kcp(connection) => connection.max_datagram_size(),
         }
     }
 
@@ -100,6 +116,7 @@ impl Connection {
     pub fn close(&self) {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.close(),
+            ConnectionKind::Kcp(connection) => connection.close(),
         }
     }
 
@@ -108,6 +125,7 @@ impl Connection {
     pub async fn closing_sent(&self) {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.closing_sent().await,
+            ConnectionKind::Kcp(connection) => connection.closing_sent().await,
         }
     }
 
@@ -115,16 +133,68 @@ impl Connection {
     pub async fn closed(&self) -> ConnectionError {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.closed().await,
+            ConnectionKind::Kcp(connection) => connection.closed().await,
         }
     }
 
     /// Changes the keys for what is sent from now on, and asks the peer to do the same.
     ///
-    /// Either side may do so at any time; the transport does it by itself
-    /// long before a key wears out.
+    /// QUIC does it at once, on either side. With KCP only the client can ask,
+    /// and [`Connection::key_request`] returns what it has to say. Neither
+    /// needs to be told: both do it by themselves long before a key wears out.
     pub fn update_keys(&self) {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.update_keys(),
+            ConnectionKind::Kcp(connection) => connection.update_keys(),
+        }
+    }
+
+    /// Waits until the server has to be asked for a new key, and returns the
+    /// request: 65 bytes for the bus (PROTOCOL §4.7).
+    ///
+    /// The first one is there at once. Never ready where the transport sees to its
+    /// keys by itself (QUIC), on a server, and while a request awaits its answer.
+    ///
+    /// # Cancel safety
+    /// No request is lost if the future is dropped.
+    pub async fn key_request(&self) -> PublicPoint {
+        match &self.0 {
+            ConnectionKind::Quic(_) => std::future::pending().await,
+            ConnectionKind::Kcp(connection) => connection.key_request().await,
+        }
+    }
+
+    /// Takes the server's answer to a key request; packets are sealed with the
+    /// new key from now on.
+    ///
+    /// # Errors
+    /// [`KeyExchangeError`]: the old key stays in use.
+    pub fn handle_key_answer(&self, answer: &[u8]) -> Result<(), KeyExchangeError> {
+        match &self.0 {
+            ConnectionKind::Quic(_) => Err(KeyExchangeError::Unexpected),
+            ConnectionKind::Kcp(connection) => connection.handle_key_answer(answer),
+        }
+    }
+
+    /// Takes a client's key request and returns the answer, for the bus.
+    ///
+    /// # Errors
+    /// [`KeyExchangeError`]; nothing has changed.
+    pub fn answer_key_request(&self, request: &[u8]) -> Result<PublicPoint, KeyExchangeError> {
+        match &self.0 {
+            ConnectionKind::Quic(_) => Err(KeyExchangeError::Unexpected),
+            ConnectionKind::Kcp(connection) => connection.answer_keys(request),
+        }
+    }
+
+    /// Returns whether what is sent now is safe from somebody who recorded it
+    /// and learns later what the login carried (forward secrecy): always with
+    /// QUIC, with KCP from the first key exchange on.
+    #[must_use]
+    pub fn has_forward_secrecy(&self) -> bool {
+        match &self.0 {
+            ConnectionKind::Quic(_) => true,
+            ConnectionKind::Kcp(connection) => connection.has_exchanged_keys(),
         }
     }
 
@@ -133,9 +203,13 @@ impl Connection {
     pub fn rtt(&self) -> Duration {
         match &self.0 {
             ConnectionKind::Quic(connection) => connection.rtt(),
+            ConnectionKind::Kcp(connection) => connection.rtt(),
         }
     }
 }
+
+/// What [`SendStream::finished`] waits for.
+type Finished = Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send + Sync>>;
 
 /// The sending half of a stream.
 ///
@@ -149,6 +223,7 @@ pub struct SendStream(SendKind);
 #[derive(Debug)]
 enum SendKind {
     Quic(quic::QuicSendStream),
+    Kcp(kcp::KcpSendStream),
 }
 
 impl SendStream {
@@ -156,6 +231,7 @@ impl SendStream {
     pub fn reset(&mut self) {
         match &mut self.0 {
             SendKind::Quic(stream) => stream.reset(),
+            SendKind::Kcp(stream) => stream.reset(),
         }
     }
 
@@ -164,6 +240,7 @@ impl SendStream {
     pub fn set_priority(&self, priority: i32) {
         match &self.0 {
             SendKind::Quic(stream) => stream.set_priority(priority),
+            SendKind::Kcp(stream) => stream.set_priority(priority),
         }
     }
 
@@ -176,9 +253,11 @@ impl SendStream {
     pub fn finished(
         &self,
     ) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + 'static {
-        match &self.0 {
-            SendKind::Quic(stream) => stream.finished(),
-        }
+        let finished: Finished = match &self.0 {
+            SendKind::Quic(stream) => Box::pin(stream.finished()),
+            SendKind::Kcp(stream) => Box::pin(stream.finished()),
+        };
+        finished
     }
 }
 
@@ -190,6 +269,7 @@ impl AsyncWrite for SendStream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             SendKind::Quic(stream) => stream.poll_write(cx, buf),
+            SendKind::Kcp(stream) => stream.poll_write(cx, buf),
         }
     }
 
@@ -200,6 +280,7 @@ impl AsyncWrite for SendStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             SendKind::Quic(stream) => Poll::Ready(stream.finish()),
+            SendKind::Kcp(stream) => Poll::Ready(stream.finish()),
         }
     }
 }
@@ -214,6 +295,7 @@ pub struct RecvStream(RecvKind);
 #[derive(Debug)]
 enum RecvKind {
     Quic(quic::QuicRecvStream),
+    Kcp(kcp::KcpRecvStream),
 }
 
 impl RecvStream {
@@ -221,6 +303,7 @@ impl RecvStream {
     pub fn stop(&mut self) {
         match &mut self.0 {
             RecvKind::Quic(stream) => stream.stop(),
+            RecvKind::Kcp(stream) => stream.stop(),
         }
     }
 }
@@ -233,6 +316,7 @@ impl AsyncRead for RecvStream {
     ) -> Poll<io::Result<()>> {
         match &mut self.0 {
             RecvKind::Quic(stream) => stream.poll_read(cx, buf),
+            RecvKind::Kcp(stream) => stream.poll_read(cx, buf),
         }
     }
 }

@@ -232,6 +232,17 @@ impl Kcp {
         self.receiver.hurry_acks(now);
     }
 
+    /// Sends the oldest outstanding segment once more, to find out whether the
+    /// peer can be reached; nothing else changes.
+    pub fn probe(&mut self, now: Instant) {
+        self.sender.probe(now);
+    }
+
+    /// Makes the acks owed leave with the next packet.
+    pub const fn hurry_acks(&mut self, now: Instant) {
+        self.receiver.hurry_acks(now);
+    }
+
     // ---- ways out ----------------------------------------------------------
 
     /// Appends the next packet to `packet`; returns whether there was one.
@@ -313,10 +324,30 @@ impl Kcp {
         self.sender.room()
     }
 
+    /// Returns how many bytes to give to [`Kcp::send`] before the next packet:
+    /// as many as the windows let through, and a little more, so that what opens
+    /// them finds something. Who has to choose what goes first gives no more.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.sender.wanted()
+    }
+
+    /// Returns how many bytes the peer has acknowledged, from the first without a gap.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.sender.delivered()
+    }
+
     /// Returns whether the peer has acknowledged all that was sent.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
         self.sender.is_flushed()
+    }
+
+    /// Returns whether the peer has to hear that a window it found closed is open.
+    #[must_use]
+    pub const fn has_window_news(&self) -> bool {
+        self.receiver.wants_to_tell()
     }
 
     /// Returns the conversation's number.

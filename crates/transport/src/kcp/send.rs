@@ -27,6 +27,8 @@ pub(super) struct Sender {
     /// To be sent again, in this order; may name some acknowledged since.
     lost: VecDeque<Sn>,
     unsent: VecDeque<u8>,
+    /// Bytes that ever left `unsent`.
+    cut: u64,
     in_flight: usize,
     /// How many segments from `una` the peer can take.
     remote_window: u16,
@@ -51,6 +53,8 @@ pub(super) struct Limits {
 #[derive(Debug)]
 struct Outstanding {
     data: Box<[u8]>,
+    /// How many bytes were sent before it.
+    offset: u64,
     first_sent: Instant,
     /// Of the last transmission, as are the following.
     sent_at: Instant,
@@ -96,6 +100,7 @@ impl Sender {
             slots: VecDeque::new(),
             lost: VecDeque::new(),
             unsent: VecDeque::new(),
+            cut: 0,
             in_flight: 0,
             remote_window: INITIAL_REMOTE_WINDOW,
             probe: None,
@@ -118,6 +123,26 @@ impl Sender {
 
     pub(super) fn room(&self) -> usize {
         self.limits.unsent_bytes.saturating_sub(self.unsent.len())
+    }
+
+    /// Returns how many bytes were acknowledged, from the first without a gap.
+    pub(super) fn delivered(&self) -> u64 {
+        // What is acknowledged at the front is forgotten at once.
+        self.slots.front().and_then(Option::as_ref).map_or(self.cut, |first| first.offset)
+    }
+
+    /// Returns how many more bytes to queue: what the windows let through, and
+    /// in any case enough that an opening window or the pacing finds something.
+    pub(super) fn wanted(&self) -> usize {
+        let (mss, queued) = (self.limits.mss, self.unsent.len());
+        if queued >= 2 * mss {
+            return 0;
+        }
+        let window = usize::from(self.limits.window.min(self.remote_window));
+        let segments = window.saturating_sub(self.slots.len());
+        let controlled = self.control.window_bytes().saturating_sub(self.in_flight);
+        let open = segments.saturating_mul(mss).min(controlled);
+        open.max(2 * mss).saturating_sub(queued).min(self.room())
     }
 
     /// Queues as much of `data` as there is room for; returns how much.
@@ -265,6 +290,11 @@ impl Sender {
         }
     }
 
+    /// Sends the oldest outstanding segment again; nobody is told of a loss.
+    pub(super) fn probe(&mut self, now: Instant) {
+        self.mark_lost(now, self.una, None);
+    }
+
     /// Starts or ends the asking, as data waits for a closed window or not.
     fn watch_window(&mut self, now: Instant) {
         let blocked = self.remote_window == 0 && !self.unsent.is_empty();
@@ -363,8 +393,11 @@ impl Sender {
         }
         let data = take_front(&mut self.unsent, whole.min(room));
         let sn = self.una.plus(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        let offset = self.cut;
+        self.cut += data.len() as u64;
         self.slots.push_back(Some(Outstanding {
             data,
+            offset,
             first_sent: now,
             sent_at: now,
             ts,

@@ -330,6 +330,22 @@ impl Session {
         self.stop(id);
     }
 
+    /// Ends both halves of all streams: [`finish`](Self::finish) and
+    /// [`stop`](Self::stop).
+    pub fn close_all(&mut self) {
+        let ids: Vec<_> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.finish(id);
+            self.stop(id);
+        }
+    }
+
+    /// Returns whether something other than data waits to be sent.
+    #[must_use]
+    pub fn has_control_frames(&self) -> bool {
+        !self.control.is_empty()
+    }
+
     /// Returns how many streams exist.
     #[must_use]
     pub fn stream_count(&self) -> usize {

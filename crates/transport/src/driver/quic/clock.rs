@@ -27,7 +27,7 @@ use proxy::LinkChange;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use tokio::time::{Sleep, sleep_until};
 
-use super::time::{TransportTime, Wait};
+use crate::time::{EARLY_TIMERS, TransportTime, Wait};
 
 /// The clock; clones are the same clock.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Clock {
     /// Makes a clock that runs, and shows real time to begin with.
     pub(super) fn new() -> Self {
         let state = State {
-            time: TransportTime::new(),
+            time: TransportTime::new(EARLY_TIMERS),
             wakers: HashMap::new(),
             next_timer: 0,
             early_reading: None,

@@ -2,7 +2,7 @@
 //!
 //! [`connect`] and [`Listener`] make connections; [`Config`] and the
 //! credentials say how. The parts: `socket` shows the packet socket to quinn,
-//! `clock` and `time` keep outages from it, `acceptance` tells the proxy which packets
+//! `clock` keeps outages from it, `acceptance` tells the proxy which packets
 //! were genuine, `config` and `tls` hold the settings of §3.1 and §3.2.
 //!
 //! Not here: anything about addresses. Invariant: no lock of ours is held
@@ -15,7 +15,6 @@ mod failure;
 mod listener;
 mod socket;
 mod stream;
-mod time;
 mod tls;
 
 use std::sync::Arc;

@@ -1,16 +1,18 @@
 //! Transport time: real time, less the time in which nothing could be heard (DESIGN D3).
 //!
-//! Taken out are the time without a path, the time in which the process
+//! Both transports live by it. Taken out are the time without a path, the time in which the process
 //! did not run (stopped or suspended), and long silences in which an answer was due.
-//! So an outage of an hour is no time at all to quinn's retransmission timers,
+//! So an outage of an hour is no time at all to a transport's retransmission timers,
 //! round-trip samples and idle timeout.
 //!
 //! When the link changes, or the peer is heard again after a silence, the
 //! earliest timer fires *early*, whatever it had backed off to, which makes
 //! quinn probe what was in flight. The time itself never jumps ahead, so no packet
-//! ages and no round-trip sample is spoilt.
+//! ages and no round-trip sample is spoilt. KCP is told to send again instead
+//! and has no use for early timers but during a silence.
 //!
-//! Pure: real time is an argument. [`super::clock`] adds the runtime's timers.
+//! Pure: real time is an argument. QUIC's driver adds the runtime's timers,
+//! [`crate::stack`] has one for KCP.
 //!
 //! ```text
 //!            Lost                        Lost
@@ -42,8 +44,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// is hours) but the idle timeout of 365 days, which must never fire early.
 const PROBE_AT_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How many timers are fired early at most after one interruption.
-const EARLY_TIMERS: u32 = 4;
+/// How many timers are fired early at most after one interruption, for quinn.
+#[cfg(feature = "driver")]
+pub(crate) const EARLY_TIMERS: u32 = 4;
 
 /// Packets a loss probe consists of: with fewer sent, the timer fired was for
 /// pacing or a delayed acknowledgement, and the next one is tried.
@@ -51,7 +54,7 @@ const PROBE_PACKETS: u64 = 2;
 
 /// The state of transport time.
 #[derive(Debug)]
-pub(super) struct TransportTime {
+pub(crate) struct TransportTime {
     pace: Pace,
     /// Real time that was no transport time, up to the latest change of pace.
     taken_out: Duration,
@@ -60,6 +63,8 @@ pub(super) struct TransportTime {
     /// Transport time since which an answer is due and nothing was heard.
     waiting_since: Option<Instant>,
     probing: Probing,
+    /// How many timers are fired early at most after one interruption.
+    early_timers: u32,
     last_interruption: Option<Instant>,
     network: u64,
 }
@@ -92,7 +97,7 @@ struct Probing {
 
 /// How things stand with one timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// Its time has come.
     Due,
     /// It fires before its time: for this once, quinn is to take its deadline for the time.
@@ -104,21 +109,23 @@ pub(super) enum Wait {
 }
 
 impl TransportTime {
-    /// Starts with transport time equal to real time.
-    pub(super) fn new() -> Self {
+    /// Starts with transport time equal to real time. `early_timers`: how many
+    /// timers are fired early at most after one interruption.
+    pub(crate) fn new(early_timers: u32) -> Self {
         Self {
             pace: Pace::Running,
             taken_out: Duration::ZERO,
             deadlines: HashMap::new(),
             waiting_since: None,
             probing: Probing::default(),
+            early_timers,
             last_interruption: None,
             network: 0,
         }
     }
 
     /// Returns the transport time, after taking out a gap in which the process did not run.
-    pub(super) fn now(&mut self, real: Instant) -> Instant {
+    pub(crate) fn now(&mut self, real: Instant) -> Instant {
         let mut now = self.at(real);
         if let (Pace::Running, Some(due)) = (self.pace, self.deadlines.values().min().copied()) {
             let gap = now.saturating_duration_since(due);
@@ -136,7 +143,7 @@ impl TransportTime {
     }
 
     /// Follows a change of the link. Every timer has to be checked anew.
-    pub(super) fn on_link(&mut self, real: Instant, change: LinkChange) {
+    pub(crate) fn on_link(&mut self, real: Instant, change: LinkChange) {
         let now = self.now(real);
         match change {
             LinkChange::Lost => {
@@ -154,7 +161,7 @@ impl TransportTime {
     }
 
     /// Notes that packets came in. Returns whether every timer has to be checked anew.
-    pub(super) fn on_received(&mut self, real: Instant) -> bool {
+    pub(crate) fn on_received(&mut self, real: Instant) -> bool {
         self.waiting_since = None;
         // quinn answers only when its congestion window has room, even with a
         // bare acknowledgement. With both windows full of what an outage
@@ -170,13 +177,13 @@ impl TransportTime {
     }
 
     /// Notes that packets were sent.
-    pub(super) fn on_sent(&mut self, packets: u64) {
+    pub(crate) fn on_sent(&mut self, packets: u64) {
         self.probing.sent += packets;
     }
 
     /// Looks at a timer that waits for `deadline`, in transport time. `blocked`:
     /// the packet socket takes nothing at the moment, so there is no use in probing.
-    pub(super) fn check(
+    pub(crate) fn check(
         &mut self,
         timer: u64,
         deadline: Instant,
@@ -205,18 +212,24 @@ impl TransportTime {
     }
 
     /// Forgets a timer.
-    pub(super) fn forget(&mut self, timer: u64) {
+    pub(crate) fn forget(&mut self, timer: u64) {
         self.deadlines.remove(&timer);
+    }
+
+    /// Notes that no timer is armed: no answer is due.
+    pub(crate) fn rest(&mut self) {
+        self.deadlines.clear();
+        self.waiting_since = None;
     }
 
     /// Returns the transport time of the latest interruption: packets sent until
     /// then may be lost for other reasons than congestion.
-    pub(super) fn last_interruption(&self) -> Option<Instant> {
+    pub(crate) fn last_interruption(&self) -> Option<Instant> {
         self.last_interruption
     }
 
     /// Returns a number that changes whenever the link changes to another network.
-    pub(super) fn network(&self) -> u64 {
+    pub(crate) fn network(&self) -> u64 {
         self.network
     }
 
@@ -237,7 +250,7 @@ impl TransportTime {
         self.pace = Pace::Running;
         self.waiting_since = None;
         self.last_interruption = Some(now);
-        self.probing = Probing { left: EARLY_TIMERS, sent: 0, may_fire: true };
+        self.probing = Probing { left: self.early_timers, sent: 0, may_fire: true };
     }
 
     /// Decides whether a timer fires before its time, to probe what is in flight.
@@ -291,7 +304,7 @@ mod tests {
     #[test]
     fn an_hour_without_a_path_is_no_time() {
         let start = Instant::now();
-        let mut time = TransportTime::new();
+        let mut time = TransportTime::new(4);
         assert_eq!(time.check(TIMER, start + SECOND, start, false), Wait::Until(start + SECOND));
         time.on_link(start, LinkChange::Lost);
         assert_eq!(time.check(TIMER, start + SECOND, start + HOUR, true), Wait::Stopped);
@@ -305,7 +318,7 @@ mod tests {
     #[test]
     fn a_timer_fires_early_after_an_outage_but_the_idle_timeout_does_not() {
         let start = Instant::now();
-        let mut time = TransportTime::new();
+        let mut time = TransportTime::new(4);
         time.on_link(start, LinkChange::Lost);
         time.on_link(start + HOUR, RESTORED);
         let year = 365 * 24 * HOUR;
@@ -320,7 +333,7 @@ mod tests {
     #[test]
     fn early_timers_are_few_and_end_with_a_probe_sent() {
         let start = Instant::now();
-        let mut time = TransportTime::new();
+        let mut time = TransportTime::new(4);
         time.on_link(start, RESTORED);
         let fires = |time: &mut TransportTime| time.check(TIMER, start + HOUR, start, false);
         assert_eq!(fires(&mut time), Wait::Early);
@@ -337,7 +350,7 @@ mod tests {
     #[test]
     fn nothing_fires_early_while_the_socket_takes_nothing() {
         let start = Instant::now();
-        let mut time = TransportTime::new();
+        let mut time = TransportTime::new(4);
         time.on_link(start, RESTORED);
         assert_eq!(time.check(TIMER, start + HOUR, start, true), Wait::Until(start + HOUR));
         assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Early);
@@ -347,7 +360,7 @@ mod tests {
     fn oversleeping_by_an_hour_is_taken_out_and_a_little_is_not() {
         let start = Instant::now();
         for (late, seen) in [(HOUR, Duration::ZERO), (SECOND / 2, SECOND / 2)] {
-            let mut time = TransportTime::new();
+            let mut time = TransportTime::new(4);
             time.check(TIMER, start + SECOND, start, false);
             assert_eq!(time.now(start + SECOND + late), start + SECOND + seen);
             // Once only: the timer has come due.
@@ -358,7 +371,7 @@ mod tests {
     #[test]
     fn idle_hours_are_ordinary_time() {
         let start = Instant::now();
-        let mut time = TransportTime::new();
+        let mut time = TransportTime::new(4);
         time.check(TIMER, start + 365 * 24 * HOUR, start, false);
         assert_eq!(time.now(start + HOUR), start + HOUR);
         time.check(TIMER, start + HOUR + SECOND, start + HOUR, false);
@@ -368,7 +381,7 @@ mod tests {
     #[test]
     fn time_stands_still_when_nobody_answers_and_goes_on_with_the_next_packet() {
         let start = Instant::now();
-        let mut time = TransportTime::new();
+        let mut time = TransportTime::new(4);
         time.check(TIMER, start + 3 * SECOND, start, false);
         let silent = start + 6 * SECOND;
         time.check(TIMER, start + 9 * SECOND, start + 3 * SECOND, false);
