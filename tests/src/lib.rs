@@ -42,11 +42,17 @@ pub use world::{HOST, World, WorldBuilder};
 #[macro_export]
 macro_rules! in_modes {
     (everywhere, $body:ident) => {
-        $crate::in_modes!(@ $body openssh OpenSsh, plain Plain, udp Udp, tcp Tcp);
+        $crate::in_modes!(
+            @ $body openssh OpenSsh, plain Plain, udp Udp, tcp Tcp, kcp Kcp, kcp_tcp KcpTcp
+        );
     };
-    (tssh, $body:ident) => { $crate::in_modes!(@ $body plain Plain, udp Udp, tcp Tcp); };
-    (link, $body:ident) => { $crate::in_modes!(@ $body udp Udp, tcp Tcp); };
-    (udp, $body:ident) => { $crate::in_modes!(@ $body udp Udp); };
+    (tssh, $body:ident) => {
+        $crate::in_modes!(@ $body plain Plain, udp Udp, tcp Tcp, kcp Kcp, kcp_tcp KcpTcp);
+    };
+    (link, $body:ident) => {
+        $crate::in_modes!(@ $body udp Udp, tcp Tcp, kcp Kcp, kcp_tcp KcpTcp);
+    };
+    (udp, $body:ident) => { $crate::in_modes!(@ $body udp Udp, kcp Kcp); };
     (@ $body:ident $($test:ident $mode:ident),+) => {
         mod $body {
             $(

@@ -16,6 +16,10 @@ pub enum Mode {
     Udp,
     /// tssh with QUIC over the TCP carrier.
     Tcp,
+    /// tssh with KCP over UDP.
+    Kcp,
+    /// tssh with KCP over the TCP carrier.
+    KcpTcp,
 }
 
 impl Mode {
@@ -28,7 +32,13 @@ impl Mode {
     /// Returns whether the session leaves the ssh login for a UDP link.
     #[must_use]
     pub fn is_link(self) -> bool {
-        matches!(self, Self::Udp | Self::Tcp)
+        !matches!(self, Self::OpenSsh | Self::Plain)
+    }
+
+    /// Returns whether packets travel over the TCP carrier.
+    #[must_use]
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp | Self::KcpTcp)
     }
 
     /// Returns the client program.
@@ -46,6 +56,8 @@ impl Mode {
             Self::OpenSsh | Self::Plain => &[],
             Self::Udp => &["--udp"],
             Self::Tcp => &["--udp", "-o", "UdpProxyMode=TCP"],
+            Self::Kcp => &["--kcp"],
+            Self::KcpTcp => &["--kcp", "-o", "UdpProxyMode=TCP"],
         }
     }
 }

@@ -193,7 +193,7 @@ impl World {
     /// Only runs started afterwards take it. Its script stands in for tsshd:
     /// it runs the real one and tells the client the relay's port.
     pub fn relay_link(&self) -> Relay {
-        let kind = if self.mode == Mode::Tcp { RelayKind::Tcp } else { RelayKind::Udp };
+        let kind = if self.mode.is_tcp() { RelayKind::Tcp } else { RelayKind::Udp };
         let told = self.path("tsshd.port");
         let relay = Relay::start(kind, told.clone());
         let script = format!(

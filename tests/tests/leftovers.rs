@@ -7,8 +7,8 @@ fn many_commands_in_a_row_leave_nothing_behind(mode: Mode) {
     let world = World::new(mode);
     let count = match mode {
         Mode::OpenSsh => 20,
-        Mode::Plain | Mode::Tcp => 50,
-        Mode::Udp => 200,
+        Mode::Plain | Mode::Tcp | Mode::KcpTcp => 50,
+        Mode::Udp | Mode::Kcp => 200,
     };
     for number in 0..count {
         let run = world.ssh([] as [&str; 0]).command([format!("echo {number}")]);

@@ -110,7 +110,7 @@ fn a_blocked_port_is_named(mode: Mode) {
     let run = world.ssh([] as [&str; 0]).command(["echo reached"]).output();
     run.assert_status(255);
     assert_eq!(run.out(), "", "{run:?}");
-    let protocol = if mode == Mode::Tcp { "TCP" } else { "UDP" };
+    let protocol = if mode.is_tcp() { "TCP" } else { "UDP" };
     assert!(run.err().contains(protocol), "which protocol: {run:?}");
     assert!(run.err().contains(&relay.port().to_string()), "which port: {run:?}");
     // The server that nobody reached must not stay either.

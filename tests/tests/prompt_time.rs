@@ -37,7 +37,7 @@ fn the_prompt_takes_few_round_trips(mode: Mode) {
     if let Some(link) = &link {
         assert!(link.passed() > 0, "the session goes through the relay");
         // The TCP carrier has a handshake of its own, which UDP has not.
-        let wanted = if mode == Mode::Tcp { 10 } else { 9 };
+        let wanted = if mode.is_tcp() { 10 } else { 9 };
         let limit = f64::from(wanted) + 0.5;
         assert!(round_trips < limit, "{round_trips:.2} round trips; {wanted} are wanted");
     } else {

@@ -93,7 +93,7 @@ fn link_hint(error: &LinkError) -> Option<String> {
              --tsshd-port{}, or use plain ssh with --tcp.",
             if *carrier == "UDP" { ", use TCP with -o UdpProxyMode=TCP" } else { "" },
         )),
-        LinkError::Transport(_) | LinkError::Info(_) => {
+        LinkError::NoKeys(_) | LinkError::Info(_) => {
             Some("Install the same version of tssh and tsshd on both hosts.".into())
         }
         _ => None,

@@ -57,7 +57,7 @@ pub struct CommandLine {
     pub debug: bool,
     /// Flags that set something, in the order given.
     pub(crate) flags: Vec<Flag>,
-    /// `--tcp`, `--udp`, `--quic`.
+    /// `--tcp`, `--udp`, `--quic`, `--kcp`.
     pub(crate) link: LinkFlags,
 }
 
@@ -98,6 +98,8 @@ pub(crate) struct LinkFlags {
     pub(crate) udp: bool,
     /// `--quic`.
     pub(crate) quic: bool,
+    /// `--kcp`.
+    pub(crate) kcp: bool,
 }
 
 /// One flag that sets something.
@@ -200,7 +202,7 @@ const SWITCHES: &[&str] =
     &["2", "4", "6", "C", "G", "N", "T", "V", "a", "k", "n", "q", "s", "t", "v", "x"];
 const VALUED: &[&str] = &["E", "F", "S", "b", "c", "e", "i", "l", "m", "o", "p"];
 /// Our own options without a value, and those with one.
-const LONG_SWITCHES: &[&str] = &["debug", "help", "quic", "tcp", "udp", "version"];
+const LONG_SWITCHES: &[&str] = &["debug", "help", "kcp", "quic", "tcp", "udp", "version"];
 const LONG_VALUED: &[&str] = &["tsshd-path", "tsshd-port"];
 
 /// What there is: options by name, the host, and the command, whose words end all options.
@@ -317,6 +319,7 @@ impl CommandLine {
             "F" if value.eq_ignore_ascii_case("none") => self.config_files = ConfigFiles::None,
             "F" => self.config_files = ConfigFiles::Only(value.into()),
             "udp" => self.link.udp = true,
+            "kcp" => self.link.kcp = true,
             "quic" => self.link.quic = true,
             "tcp" => self.link.tcp = true,
             "debug" => self.debug = true,
@@ -579,7 +582,7 @@ mod tests {
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
         for flag in
-            ["-A", "-L", "-J", "-X", "-f", "-W", "-D", "-R", "-M", "-O", "--kcp", "--attach"]
+            ["-A", "-L", "-J", "-X", "-f", "-W", "-D", "-R", "-M", "-O", "--attach"]
         {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");

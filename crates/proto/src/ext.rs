@@ -25,12 +25,14 @@ pub enum Ext {
     Signal,
     /// A packet sealed in advance tells that the client was killed.
     Goodbye,
+    /// KCP: sessions start only after the first key exchange.
+    Rekey,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 5] =
-        [Self::Early, Self::Command, Self::Modes, Self::Signal, Self::Goodbye];
+    pub const ALL: [Self; 6] =
+        [Self::Early, Self::Command, Self::Modes, Self::Signal, Self::Goodbye, Self::Rekey];
 
     /// Returns the name on the wire.
     #[must_use]
@@ -41,6 +43,7 @@ impl Ext {
             Self::Modes => "modes",
             Self::Signal => "signal",
             Self::Goodbye => "goodbye",
+            Self::Rekey => "rekey",
         }
     }
 }

@@ -7,16 +7,18 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use proto::bootstrap::{MODE_QUIC, PROXY_MODE_TCP, Secret, ServerInfo};
+use proto::bootstrap::{MODE_KCP, MODE_QUIC, PROXY_MODE_TCP, Secret, ServerInfo};
 use proto::version::{PROGRAM_VERSION, PROTO_VERSION};
 use proto::{ClientId, ServerId};
+use proxy::PacketSocket;
 use proxy::driver::{Events, ServerConfig, ServerEvent, ServerProxy};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
-use transport::quic::{self, ClientCredentials, Listener};
+use transport::{Listener, kcp_transport, quic};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::addresses::{self, Sockets};
@@ -120,9 +122,8 @@ impl Server {
         let mut key = Zeroizing::new([0; 32]);
         fill_random(&mut *key)?;
         let (client_id, server_id) = (ClientId(random_id()?), ServerId(random_id()?));
-        let (credentials, for_client) =
-            quic::generate_credentials().context("cannot make certificates")?;
-        let info = server_info(options, port, client_id, server_id, &*key, &for_client);
+        let keys = Keys::generate(options)?;
+        let info = server_info(options, port, client_id, server_id, &*key, &keys);
 
         let config = ServerConfig { client_id, server_id, proxy_key: proxy::ProxyKey::new(*key) };
         let (proxy, events) = match sockets {
@@ -130,13 +131,7 @@ impl Server {
             Sockets::Tcp(listeners) => ServerProxy::bind_tcp(listeners, config),
         }
         .context("cannot listen")?;
-        let quic_config = quic::Config {
-            packet_size: options.mtu.unwrap_or(quic::DEFAULT_PACKET_SIZE),
-            connect_timeout: options.connect_timeout,
-            ..quic::Config::default()
-        };
-        let listener = Listener::new(proxy.socket(), credentials, quic_config)
-            .context("cannot start the transport")?;
+        let listener = keys.listen(proxy.socket(), options)?;
         // Before the line, because whoever reads it may end us from then on.
         let signals = Signals::listen().context("cannot wait for signals")?;
         daemon::print_and_detach(&info.to_line()).context("cannot reach the login")?;
@@ -234,29 +229,84 @@ impl Signals {
     }
 }
 
+/// The keys of the transport.
+enum Keys {
+    /// Ours, and what the client needs.
+    Quic { credentials: quic::ServerCredentials, for_client: quic::ClientCredentials },
+    /// Both sides have the same.
+    Kcp(kcp_transport::Secrets),
+}
+
+impl Keys {
+    /// Makes keys that nobody had before.
+    fn generate(options: &Options) -> anyhow::Result<Self> {
+        if options.kcp {
+            return Ok(Self::Kcp(kcp_transport::generate_secrets()?));
+        }
+        let (credentials, for_client) =
+            quic::generate_credentials().context("cannot make certificates")?;
+        Ok(Self::Quic { credentials, for_client })
+    }
+
+    /// Starts the transport.
+    fn listen(self, socket: Arc<dyn PacketSocket>, options: &Options) -> anyhow::Result<Listener> {
+        match self {
+            Self::Quic { credentials, .. } => {
+                let config = quic::Config {
+                    packet_size: options.mtu.unwrap_or(quic::DEFAULT_PACKET_SIZE),
+                    connect_timeout: options.connect_timeout,
+                    ..quic::Config::default()
+                };
+                let listener = quic::Listener::new(socket, credentials, config);
+                Ok(Listener::Quic(listener.context("cannot start the transport")?))
+            }
+            Self::Kcp(secrets) => {
+                let config = kcp_transport::Config {
+                    packet_size: options.mtu.unwrap_or(kcp_transport::DEFAULT_PACKET_SIZE),
+                    ..kcp_transport::Config::default()
+                };
+                let listener = kcp_transport::Listener::new(socket, &secrets, config);
+                Ok(Listener::Kcp(listener.context("cannot start the transport")?))
+            }
+        }
+    }
+}
+
 fn server_info(
     options: &Options,
     port: u16,
     client_id: ClientId,
     server_id: ServerId,
     key: &[u8],
-    credentials: &ClientCredentials,
+    keys: &Keys,
 ) -> ServerInfo {
+    let secret = |bytes: &[u8]| Secret::new(bytes.to_vec());
+    let info = match keys {
+        Keys::Quic { for_client, .. } => ServerInfo {
+            mode: MODE_QUIC.into(),
+            server_cert: secret(&for_client.server_cert),
+            client_cert: secret(&for_client.client_cert),
+            client_key: secret(&for_client.client_key),
+            ..ServerInfo::default()
+        },
+        Keys::Kcp(secrets) => ServerInfo {
+            mode: MODE_KCP.into(),
+            pass: secret(secrets.pass.as_slice()),
+            salt: secret(secrets.salt.as_slice()),
+            ..ServerInfo::default()
+        },
+    };
     ServerInfo {
         server_ver: PROGRAM_VERSION.into(),
         proto_ver: PROTO_VERSION,
         port,
-        mode: MODE_QUIC.into(),
-        server_cert: Secret::new(credentials.server_cert.to_vec()),
-        client_cert: Secret::new(credentials.client_cert.to_vec()),
-        client_key: Secret::new(credentials.client_key.to_vec()),
-        proxy_key: Secret::new(key.to_vec()),
+        proxy_key: secret(key),
         client_id: client_id.0,
         server_id: server_id.0,
         proxy_mode: if options.tcp { PROXY_MODE_TCP.into() } else { String::new() },
         mtu: options.mtu.unwrap_or(0),
         ext: options.extensions.names(),
-        ..ServerInfo::default()
+        ..info
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Action {
 /// How to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Speak KCP instead of QUIC.
+    pub kcp: bool,
     /// Carry packets over TCP instead of UDP.
     pub tcp: bool,
     /// Address family asked for.
@@ -65,8 +67,8 @@ pub enum Family {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Options whose parts of the protocol are not in this server yet.
-const UNSUPPORTED: [&str; 6] =
-    ["--kcp", "--attachable", "--socket", "--list", "--view", "--attach"];
+const UNSUPPORTED: [&str; 5] =
+    ["--attachable", "--socket", "--list", "--view", "--attach"];
 
 /// Options that take a value.
 const VALUED: [&str; 7] =
@@ -78,6 +80,7 @@ const MAX_LOG_BYTES: usize = 1 << 30;
 /// Reads the arguments behind the program's name.
 pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
     let mut options = Options {
+        kcp: false,
         tcp: false,
         family: Family::Any,
         debug: false,
@@ -100,6 +103,7 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
             "-h" | "--help" => return Action::Help,
             "-v" | "--version" => return Action::Version { detail: false },
             "-V" => return Action::Version { detail: true },
+            "--kcp" => options.kcp = true,
             "--tcp" => options.tcp = true,
             "--ipv4" => v4 = true,
             "--ipv6" => v6 = true,
@@ -134,15 +138,16 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
-usage: tsshd [--tcp] [--ipv4] [--ipv6] [--mtu BYTES] [--port PORTS]
+usage: tsshd [--kcp] [--tcp] [--ipv4] [--ipv6] [--mtu BYTES] [--port PORTS]
              [--connect-timeout SECONDS] [--output-log BYTES]
              [--ext NAME,...] [--debug]
        tsshd -h | -v | -V
 
-Serves one tssh client over UDP (QUIC). Normally started by `tssh --udp`
+Serves one tssh client over UDP (QUIC or KCP). Normally started by `tssh --udp`
 over its ssh login: prints a line for the client, goes into the background,
 and ends when the client says so or has not been heard for too long.
 
+  --kcp              speak KCP instead of QUIC
   --tcp              carry packets over TCP
   --ipv4, --ipv6     listen on addresses of this family only
   --mtu BYTES        packet size
@@ -218,7 +223,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_yet_is_remembered() {
-        assert_eq!(options("--kcp").unsupported, Some("--kcp"));
+        assert_eq!(options("--attachable").unsupported, Some("--attachable"));
+        assert!(options("--kcp --tcp").kcp && options("--kcp --tcp").unsupported.is_none());
         assert_eq!(options("--attachable --socket").unsupported, Some("--attachable"));
         assert_eq!(options("--attach 77").unsupported, Some("--attach"));
         assert_eq!(options("--tcp").unsupported, None);

@@ -22,6 +22,6 @@ mod time;
 
 #[cfg(feature = "driver")]
 pub use driver::{
-    Connection, ConnectionError, DatagramError, HandshakeFailure, RecvStream, SendStream, frames,
-    kcp as kcp_transport, quic,
+    Connection, ConnectionError, DatagramError, HandshakeFailure, Listener, RecvStream, SendStream,
+    frames, kcp as kcp_transport, quic,
 };

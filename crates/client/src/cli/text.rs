@@ -8,7 +8,7 @@ pub const USAGE: &str = "\
 usage: tssh [-46aCGkNnqsTtVvx] [-b bind_address] [-c cipher_spec] [-E log_file]
             [-e escape_char] [-F configfile] [-i identity_file]
             [-l login_name] [-m mac_spec] [-o option] [-p port]
-            [--udp | --quic | --tcp] [--tsshd-path path] [--tsshd-port ports]
+            [--udp | --quic | --kcp | --tcp] [--tsshd-path path] [--tsshd-port ports]
             [--debug] [--help] destination [command [argument ...]]";
 
 /// The help printed for `--help`.
@@ -19,6 +19,7 @@ destination is [user@]host or ssh://[user@]host[:port].
 
 Session over UDP:
   --udp, --quic       move the session to QUIC over UDP after the login
+  --kcp               the same with KCP
   --tcp               plain ssh, whatever the configuration says
   --tsshd-path path   path of the server program (default: tsshd)
   --tsshd-port ports  ports the server may use (default: 61001-61999)
@@ -80,7 +81,6 @@ pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
         "--install-tsshd",
         "installing the server; copy tsshd to the host, see the installation notes",
     ),
-    ("--kcp", "KCP; use --quic, or --udp without UdpMode KCP"),
     ("--list-hosts", "listing hosts; see ~/.ssh/config"),
     ("--new-host", "adding hosts; edit ~/.ssh/config"),
     ("--reconnect", "logging in again; sessions over --udp survive outages"),

@@ -1,7 +1,7 @@
 //! Our own keywords and flags: whether a session leaves the ssh connection, and how.
 //!
-//! Meaning and defaults are those of CLIENT-OPTIONS §4.1; what belongs to later versions (KCP,
-//! attaching) is refused, here or by the table of keywords.
+//! Meaning and defaults are those of CLIENT-OPTIONS §4.1; what belongs to later versions
+//! (attaching) is refused, here or by the table of keywords.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Decides between plain ssh and a UDP link, and whether the command line asked for one.
 ///
-/// In this order (CLIENT-OPTIONS §2.2): `--tcp`, `-o UdpMode=`, `--quic`, the files' UdpMode,
+/// In this order (CLIENT-OPTIONS §2.2): `--tcp`, `-o UdpMode=`, `--kcp`, `--quic`, the files' UdpMode,
 /// `--udp`. One departure: `--udp` wins over a file's `UdpMode no`, as a person expects of a flag.
 fn mode(line: &CommandLine, options: &Options) -> Result<(UdpMode, bool), ConfigError> {
     let link = line.link;
@@ -58,7 +58,10 @@ fn mode(line: &CommandLine, options: &Options) -> Result<(UdpMode, bool), Config
     }
     let setting = options.get("udpmode");
     let by_option = setting.is_some_and(|setting| setting.origin == Origin::CommandLine);
-    let asked = link.udp || link.quic || by_option;
+    let asked = link.udp || link.kcp || link.quic || by_option;
+    if link.kcp && !by_option {
+        return Ok((UdpMode::Kcp, true));
+    }
     if link.quic && !by_option {
         return Ok((UdpMode::Quic, true));
     }
@@ -71,11 +74,7 @@ fn mode(line: &CommandLine, options: &Options) -> Result<(UdpMode, bool), Config
         "yes" | "true" | "quic" => Ok((UdpMode::Quic, asked)),
         "no" | "false" if link.udp && !by_option => Ok((UdpMode::Quic, true)),
         "no" | "false" => Ok((UdpMode::No, false)),
-        "kcp" => Err(ConfigError::not_supported(
-            &setting.origin,
-            "udpmode",
-            "KCP is not in this version; use UdpMode QUIC, or --quic for this session",
-        )),
+        "kcp" => Ok((UdpMode::Kcp, asked)),
         _ => {
             let problem = format!("\"{word}\" is none of no, yes, QUIC, KCP");
             Err(bad(options, "udpmode", &problem))
@@ -211,7 +210,7 @@ mod tests {
 
     #[test]
     fn flags_and_files_decide_between_plain_ssh_and_udp() {
-        use UdpMode::{No, Quic};
+        use UdpMode::{Kcp, No, Quic};
         for (flags, configured, want) in [
             (&[][..], &[][..], (No, false)),
             (&["--udp"], &[], (Quic, true)),
@@ -224,6 +223,12 @@ mod tests {
             (&["--udp"], &["UdpMode yes"], (Quic, true)),
             (&["--udp"], &["UdpMode no"], (Quic, true)),
             (&["--quic"], &["UdpMode kcp"], (Quic, true)),
+            (&["--kcp"], &[], (Kcp, true)),
+            (&["--kcp", "--quic"], &[], (Kcp, true)),
+            (&["--kcp", "--tcp"], &[], (No, false)),
+            (&["--udp"], &["UdpMode kcp"], (Kcp, true)),
+            (&[], &["UdpMode KCP"], (Kcp, false)),
+            (&["-oUdpMode=quic", "--kcp"], &[], (Quic, true)),
             (&["-oUdpMode=yes"], &[], (Quic, true)),
             (&["-oUdpMode=no", "--quic"], &["UdpMode yes"], (No, false)),
         ] {
@@ -236,7 +241,6 @@ mod tests {
     fn values_that_make_no_sense_are_refused() {
         for configured in [
             "UdpMode maybe",
-            "UdpMode kcp",
             "UdpProxyMode sctp",
             "UdpMTU 900",
             "UdpMTU 9000",

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proto::bus::{Alive, CLOSE, Discard, Exit, ToClient, ToServer};
+use proto::bus::{Alive, CLOSE, Discard, Exit, Rekey, ToClient, ToServer};
+use proto::json::Bytes;
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::open::{BusMessage, BusResponse, Outcome, StreamCommand, Timeouts};
@@ -15,6 +16,7 @@ use proxy::driver::{ClientProxy, LinkState};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, sleep_until};
+use transport::stack::KeyExchangeError;
 use transport::{Connection, RecvStream, SendStream, frames};
 
 use crate::remote::{RemoteError, SessionEnd};
@@ -45,8 +47,8 @@ struct Shared {
     /// Frames for the writer; closed once `close` was asked for.
     outgoing: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
     sessions: Mutex<Sessions>,
-    /// Whether BusResponse has come.
-    up: watch::Sender<bool>,
+    up: watch::Sender<Up>,
+    connection: Connection,
     /// Why the link ended, once it has.
     ended: watch::Sender<Option<End>>,
     warnings: Mutex<mpsc::UnboundedReceiver<String>>,
@@ -55,6 +57,21 @@ struct Shared {
     /// When the last heartbeat that was echoed had been sent.
     last_echo: watch::Sender<Instant>,
     proxy: ClientProxy,
+}
+
+/// What has to be there before sessions start.
+#[derive(Clone, Copy, Debug)]
+struct Up {
+    /// BusResponse has come.
+    answered: bool,
+    /// Packets are sealed with a key that the login did not carry.
+    keyed: bool,
+}
+
+impl Up {
+    const fn is_complete(self) -> bool {
+        self.answered && self.keyed
+    }
 }
 
 #[derive(Default)]
@@ -109,7 +126,11 @@ impl Bus {
             shared: Arc::new(Shared {
                 outgoing: Mutex::new(Some(outgoing)),
                 sessions: Mutex::new(sessions),
-                up: watch::Sender::new(false),
+                up: watch::Sender::new(Up {
+                    answered: false,
+                    keyed: connection.has_forward_secrecy(),
+                }),
+                connection: connection.clone(),
                 ended: watch::Sender::new(None),
                 warnings: Mutex::new(warnings),
                 heartbeat: Mutex::new(None),
@@ -134,16 +155,21 @@ impl Bus {
         outgoing.send(codec::command(CLOSE)).is_ok() && self.shared.ended.borrow().is_none()
     }
 
-    /// Waits for BusResponse.
+    /// Waits for BusResponse and, where the transport needs one, the first key exchange.
     ///
     /// # Errors
     /// Why the link ended instead.
     pub(super) async fn wait_up(&self) -> Result<(), RemoteError> {
         let mut up = self.shared.up.subscribe();
         tokio::select! {
-            _ = up.wait_for(|up| *up) => Ok(()),
+            _ = up.wait_for(|up| up.is_complete()) => Ok(()),
             end = self.ended() => Err(end),
         }
+    }
+
+    /// Returns whether BusResponse has come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.shared.up.borrow().answered
     }
 
     /// Waits for the end of the link.
@@ -204,10 +230,20 @@ impl Bus {
             error = connection.closed() => End::Lost(error.to_string()),
             end = self.beat(timeouts) => end,
             end = server_gone(&self.shared.proxy) => end,
+            never = self.renew_keys() => never,
         };
         self.end(end);
         // Streams of sessions end with the connection, and so do the sessions.
         connection.close();
+    }
+
+    /// Asks for new keys whenever the transport wants them; the first time in
+    /// the flight of the bus message (PROTOCOL §4.7).
+    async fn renew_keys(&self) -> End {
+        loop {
+            let point = self.shared.connection.key_request().await;
+            self.send(&ToServer::Rekey(Rekey { pub_key: Bytes(point.to_vec()) }));
+        }
     }
 
     /// Sends heartbeats, at most one unanswered at a time (PROTOCOL §7.4), and one
@@ -275,6 +311,18 @@ impl Bus {
                     let _ = tokio::time::timeout(QUIT_GRACE, writer).await;
                     return End::Closed(quit.msg);
                 }
+                Ok(Some(ToClient::Rekey(answer))) => {
+                    match connection.handle_key_answer(&answer.pub_key.0) {
+                        Ok(()) => self.shared.up.send_modify(|up| up.keyed = true),
+                        Err(KeyExchangeError::Unexpected) => {
+                            tracing::warn!("a new key that nobody asked for is ignored");
+                        }
+                        // A server whose answers make no key is not to be trusted with more.
+                        Err(error) => {
+                            return End::Lost(format!("the key exchange failed: {error}"));
+                        }
+                    }
+                }
                 Ok(Some(message)) => self.on_message(message, &warn),
                 Ok(None) => tracing::warn!(name, "unknown bus command skipped"),
                 Err(error) => tracing::warn!(name, %error, "malformed bus message skipped"),
@@ -290,7 +338,7 @@ impl Bus {
             let next = sessions.next.unwrap_or(1).max(response.next_session_id);
             sessions.next = Some(next);
         }
-        self.shared.up.send_replace(true);
+        self.shared.up.send_modify(|up| up.answered = true);
         Ok(())
     }
 

@@ -23,8 +23,8 @@ use proxy::driver::{ClientConfig, ClientProxy, LinkState};
 use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
 use tokio::time::timeout;
-use transport::Connection;
 use transport::quic::{self, ClientCredentials};
+use transport::{Connection, kcp_transport};
 use zeroize::Zeroizing;
 
 use crate::config::UdpSettings;
@@ -45,9 +45,12 @@ pub enum LinkError {
     /// The server's information cannot be used.
     #[error(transparent)]
     Info(#[from] BootstrapError),
-    /// The server only offers a transport this version lacks.
-    #[error("the server offers the transport {0}, which this version cannot use")]
-    Transport(&'static str),
+    /// The server took the connection but gave no new key within the connect timeout.
+    #[error("the server did not exchange keys within {0:?}; update its tsshd, or use --quic")]
+    NoKeys(Duration),
+    /// There are no random numbers to make keys of.
+    #[error(transparent)]
+    NoEntropy(#[from] kcp_transport::NoEntropy),
     /// A key or certificate of the server information is malformed. Its content is not shown.
     #[error("the server information holds a malformed {0}")]
     Malformed(&'static str),
@@ -111,9 +114,7 @@ impl Link {
         host: SocketAddr,
         settings: &UdpSettings,
     ) -> Result<Self, LinkError> {
-        if info.transport()? == TransportKind::Kcp {
-            return Err(LinkError::Transport("KCP"));
-        }
+        let kind = info.transport()?;
         let tcp = info.is_tcp();
         let mut addr = host;
         addr.set_port(info.port);
@@ -123,7 +124,7 @@ impl Link {
             0 => random_id(),
             id => id,
         };
-        let ext = info.ext_set().and(ExtSet::all());
+        let ext = info.ext_set().and(usable(kind));
         let farewell = ext.has(Ext::Goodbye).then(|| Farewell {
             server: addr,
             tcp,
@@ -145,26 +146,21 @@ impl Link {
             source,
         })?;
 
-        let credentials = credentials(&mut info);
-        let config = quic::Config {
-            packet_size: if info.mtu == 0 { quic::DEFAULT_PACKET_SIZE } else { info.mtu },
-            connect_timeout: settings.connect_timeout,
-            ..quic::Config::default()
-        };
+        let port = info.port;
         let silent = || LinkError::Silent {
             host: host.ip(),
-            port: info.port,
+            port,
             carrier: carrier_name(tcp),
             limit: settings.connect_timeout,
         };
-        let connection = match quic::connect(proxy.socket(), credentials, config).await {
+        let connection = match connect(kind, &mut info, &proxy, settings).await {
             Ok(connection) => connection,
-            Err(quic::ConnectError::Timeout { .. }) => return Err(silent()),
+            Err(LinkError::Handshake(quic::ConnectError::Timeout { .. })) => return Err(silent()),
             // The proxy gave up a moment earlier, for the same reason.
             Err(_) if matches!(proxy.status().state, LinkState::Failed { .. }) => {
                 return Err(silent());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let timeouts = Timeouts::new(
             settings.alive_timeout,
@@ -173,9 +169,14 @@ impl Link {
         );
         let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
         let link = Self { shared: Arc::new(Shared { farewell, connection, proxy, bus, ext }) };
-        if !ext.has(Ext::Early) {
-            match timeout(settings.connect_timeout, link.shared.bus.wait_up()).await {
+        // KCP has no handshake: the bus is the first to notice a server that is not there.
+        if !ext.has(Ext::Early) || kind == TransportKind::Kcp {
+            let bus = &link.shared.bus;
+            match timeout(settings.connect_timeout, bus.wait_up()).await {
                 Ok(_) => {}
+                Err(_) if bus.is_answered() => {
+                    return Err(LinkError::NoKeys(settings.connect_timeout));
+                }
                 Err(_) => return Err(silent()),
             }
         }
@@ -224,6 +225,54 @@ impl Remote for Link {
 
 const fn carrier_name(tcp: bool) -> &'static str {
     if tcp { "TCP" } else { "UDP" }
+}
+
+/// Returns the extensions that make sense with a transport.
+fn usable(kind: TransportKind) -> ExtSet {
+    match kind {
+        TransportKind::Quic => Ext::ALL.into_iter().filter(|ext| *ext != Ext::Rekey).collect(),
+        TransportKind::Kcp => ExtSet::all(),
+    }
+}
+
+/// Connects by the server's transport.
+async fn connect(
+    kind: TransportKind,
+    info: &mut ServerInfo,
+    proxy: &ClientProxy,
+    settings: &UdpSettings,
+) -> Result<Connection, LinkError> {
+    match kind {
+        TransportKind::Quic => {
+            let config = quic::Config {
+                packet_size: if info.mtu == 0 { quic::DEFAULT_PACKET_SIZE } else { info.mtu },
+                connect_timeout: settings.connect_timeout,
+                ..quic::Config::default()
+            };
+            Ok(quic::connect(proxy.socket(), credentials(info), config).await?)
+        }
+        TransportKind::Kcp => {
+            let mtu = info.mtu;
+            let config = kcp_transport::Config {
+                packet_size: if mtu == 0 { kcp_transport::DEFAULT_PACKET_SIZE } else { mtu },
+                ..kcp_transport::Config::default()
+            };
+            Ok(kcp_transport::connect(proxy.socket(), &secrets(info)?, config)?)
+        }
+    }
+}
+
+/// Takes KCP's secrets out of `info`.
+fn secrets(info: &mut ServerInfo) -> Result<kcp_transport::Secrets, LinkError> {
+    let take = |secret: &mut Secret, what| {
+        let secret = std::mem::take(secret);
+        let bytes = secret.expose().try_into().map_err(|_| LinkError::Malformed(what))?;
+        Ok::<_, LinkError>(Zeroizing::new(bytes))
+    };
+    Ok(kcp_transport::Secrets {
+        pass: take(&mut info.pass, "secret of KCP")?,
+        salt: take(&mut info.salt, "salt of KCP")?,
+    })
 }
 
 /// Takes the TLS credentials out of `info`.

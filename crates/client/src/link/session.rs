@@ -31,7 +31,7 @@ pub(super) async fn open(
     request: SessionRequest,
 ) -> Result<RemoteSession, RemoteError> {
     let early = link.ext.has(Ext::Early);
-    if !early {
+    if !early || !link.connection.has_forward_secrecy() {
         link.bus.wait_up().await?;
     }
     let interactive = request.pty.is_some();

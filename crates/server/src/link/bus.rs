@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use proto::bus::{self, Debug, Discard, Resize, ToClient, ToServer};
+use proto::bus::{self, Debug, Discard, Rekey, Resize, ToClient, ToServer};
 use proto::ext::Ext;
 use proto::json::{Bytes, JsonError};
 use proto::open::{BusMessage, BusResponse, NO_ERROR, Outcome, Timeouts};
@@ -162,6 +162,16 @@ impl Inner {
                 }
                 if let Some(keep) = setting.keep_pending_output {
                     self.set_presence(|presence| presence.keeps_output = keep);
+                }
+            }
+            ToServer::Rekey(request) => {
+                match self.connection.answer_key_request(&request.pub_key.0) {
+                    Ok(point) => {
+                        let pub_key = Bytes(point.to_vec());
+                        self.tell(ToClient::Rekey(Rekey { pub_key })).await;
+                    }
+                    // The old keys stay, and a client that insists will leave.
+                    Err(error) => tracing::warn!(%error, "key request refused"),
                 }
             }
             ToServer::Signal(signal) if self.used().has(Ext::Signal) => {

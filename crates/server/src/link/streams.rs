@@ -70,7 +70,7 @@ impl Inner {
     async fn wait_for_bus(&self) -> Result<(), Outcome> {
         let is_up = |bus: &Bus| matches!(bus, Bus::Up(_));
         if is_up(&self.bus.borrow()) {
-            return Ok(());
+            return self.require_keys();
         }
         if !self.granted.has(Ext::Early) {
             return Err(Outcome::failure("the bus is not up"));
@@ -80,9 +80,17 @@ impl Inner {
         };
         let mut bus = self.bus.subscribe();
         match timeout(self.connect_timeout, bus.wait_for(is_up)).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => self.require_keys(),
             _ => Err(Outcome::failure("the bus did not come up")),
         }
+    }
+
+    /// Refuses streams of a client that promised to exchange keys first and has not.
+    fn require_keys(&self) -> Result<(), Outcome> {
+        if self.used().has(Ext::Rekey) && !self.connection.has_forward_secrecy() {
+            return Err(Outcome::failure("keys were not exchanged"));
+        }
+        Ok(())
     }
 
     /// Keeps a stderr stream until its session starts.

@@ -208,6 +208,29 @@ impl Connection {
     }
 }
 
+/// Waits for the one client of a server.
+#[derive(Debug)]
+pub enum Listener {
+    /// For a client that speaks QUIC.
+    Quic(quic::Listener),
+    /// For a client that speaks KCP.
+    Kcp(kcp::Listener),
+}
+
+impl Listener {
+    /// Waits for the client; `None` when there already was one, or the packet
+    /// socket was closed.
+    ///
+    /// # Cancel safety
+    /// The client is not lost if the future is dropped.
+    pub async fn accept(&self) -> Option<Connection> {
+        match self {
+            Self::Quic(listener) => listener.accept().await,
+            Self::Kcp(listener) => listener.accept().await,
+        }
+    }
+}
+
 /// What [`SendStream::finished`] waits for.
 type Finished = Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send + Sync>>;
 
