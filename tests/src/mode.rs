@@ -41,6 +41,12 @@ impl Mode {
         matches!(self, Self::Tcp | Self::KcpTcp)
     }
 
+    /// Returns whether the transport is KCP.
+    #[must_use]
+    pub fn is_kcp(self) -> bool {
+        matches!(self, Self::Kcp | Self::KcpTcp)
+    }
+
     /// Returns the client program.
     #[must_use]
     pub fn client(self) -> PathBuf {

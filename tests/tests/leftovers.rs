@@ -54,7 +54,8 @@ fn no_secret_is_visible_in_command_lines_or_environments(mode: Mode) {
     run.write(b"up\n");
     run.wait_for_stdout("up\n");
     let info = std::fs::read_to_string(printed).expect("the server's line");
-    let secrets: Vec<&str> = ["ProxyKey", "ClientKey"].map(|name| field(&info, name)).into();
+    let names = if mode.is_kcp() { ["ProxyKey", "Pass"] } else { ["ProxyKey", "ClientKey"] };
+    let secrets = names.map(|name| field(&info, name));
     for process in world.processes() {
         let read =
             |name| std::fs::read(format!("/proc/{}/{name}", process.pid)).unwrap_or_default();
@@ -66,7 +67,7 @@ fn no_secret_is_visible_in_command_lines_or_environments(mode: Mode) {
     run.wait().assert_prints("up\n");
 }
 
-/// Returns a string field of the ServerInfo line (hexadecimal, so nothing is escaped).
+/// Returns a string field of the ServerInfo line (hexadecimal or base64, so nothing is escaped).
 fn field<'a>(info: &'a str, name: &str) -> &'a str {
     let start = info.split_once(&format!("\"{name}\":\"")).expect("the field is there").1;
     let value = start.split('"').next().unwrap_or_default();

@@ -581,9 +581,7 @@ mod tests {
 
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
-        for flag in
-            ["-A", "-L", "-J", "-X", "-f", "-W", "-D", "-R", "-M", "-O", "--attach"]
-        {
+        for flag in ["-A", "-L", "-J", "-X", "-f", "-W", "-D", "-R", "-M", "-O", "--attach"] {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
         }

@@ -67,8 +67,7 @@ pub enum Family {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Options whose parts of the protocol are not in this server yet.
-const UNSUPPORTED: [&str; 5] =
-    ["--attachable", "--socket", "--list", "--view", "--attach"];
+const UNSUPPORTED: [&str; 5] = ["--attachable", "--socket", "--list", "--view", "--attach"];
 
 /// Options that take a value.
 const VALUED: [&str; 7] =

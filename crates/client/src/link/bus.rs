@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::bus::{Alive, CLOSE, Discard, Exit, Rekey, ToClient, ToServer};
-use proto::json::Bytes;
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
+use proto::json::Bytes;
 use proto::open::{BusMessage, BusResponse, Outcome, StreamCommand, Timeouts};
 use proxy::driver::{ClientProxy, LinkState};
 use tokio::io::AsyncWriteExt as _;

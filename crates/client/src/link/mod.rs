@@ -172,7 +172,10 @@ impl Link {
         // KCP has no handshake: the bus is the first to notice a server that is not there.
         if !ext.has(Ext::Early) || kind == TransportKind::Kcp {
             let bus = &link.shared.bus;
+            let state = || link.shared.proxy.status().state;
             match timeout(settings.connect_timeout, bus.wait_up()).await {
+                Ok(Err(_)) if matches!(state(), LinkState::Failed { .. }) => return Err(silent()),
+                // Whoever opens a session is told why it cannot be.
                 Ok(_) => {}
                 Err(_) if bus.is_answered() => {
                     return Err(LinkError::NoKeys(settings.connect_timeout));

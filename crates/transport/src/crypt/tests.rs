@@ -79,7 +79,7 @@ fn a_packet_is_sealed_as_in_the_golden_vector() {
                   9c172ea673427f1f2fcec38417b87be6ceb1f6d2a70b72f892082b8b7870";
     let key = PacketKey::new(&derive(&counting::<48>(0), &counting(0x30)));
     let mut packet = [&[0xee; NONCE_LEN], &plaintext[..]].concat();
-    key.seal(counting(0), &mut packet);
+    key.seal(counting(0), &mut packet, 0);
     assert_eq!(hex::encode(&packet), golden);
     assert_eq!(open(&mut pair().0, &packet), Ok(plaintext));
 }
@@ -106,7 +106,7 @@ fn a_plaintext_too_short_for_a_header_is_refused() {
     let (_, mut server) = pair();
     let key = PacketKey::new(&derive(&counting::<48>(0), &counting(0x30)));
     let mut packet = vec![0; NONCE_LEN + MIN_PLAINTEXT - 1];
-    key.seal(counting(0), &mut packet);
+    key.seal(counting(0), &mut packet, 0);
     assert_eq!(open(&mut server, &packet), Err(Refused::TooShort { have: packet.len() }));
 }
 

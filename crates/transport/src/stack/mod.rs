@@ -23,8 +23,6 @@
 //! Wire: `docs/protocol.md` §4, §5.
 
 mod keys;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -176,7 +174,8 @@ impl Stack {
         let smux = Session::client(smux_config(config));
         let mut stack = Self::new(secrets, entropy, config, smux, keys::Keys::client(now));
         let now = stack.time.now(now);
-        stack.kcp = Some(Kcp::new(now, conv, kcp::Config::for_packets(config.packet_size), control));
+        stack.kcp =
+            Some(Kcp::new(now, conv, kcp::Config::for_packets(config.packet_size), control));
         stack
     }
 
@@ -294,7 +293,8 @@ impl Stack {
         if prefer_segments && self.transmit_segments(now, packets) {
             return true;
         }
-        self.transmit_datagram(packets) || (!prefer_segments && self.transmit_segments(now, packets))
+        self.transmit_datagram(packets)
+            || (!prefer_segments && self.transmit_segments(now, packets))
     }
 
     fn transmit_datagram(&mut self, packets: &mut Vec<u8>) -> bool {
