@@ -201,7 +201,7 @@ impl Run {
     }
 
     async fn connect(&self) -> Result<Connected, Failure> {
-        let ui = TtyUi::new(self.settings.log_level);
+        let ui = TtyUi::new(self.settings.log_level, self.settings.askpass.clone());
         let login = login::connect(&self.settings, &ui).await.map_err(Failure::Login)?;
         if self.settings.udp.mode == UdpMode::No {
             return Ok((Box::new(login), None));

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Script, Sshd, chmod, keygen};
+use support::{Script, SshAgent, Sshd, chmod, keygen};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tssh::login::{Login, LoginError, connect};
 use tssh::remote::{
@@ -375,43 +375,6 @@ async fn a_key_others_can_read_is_not_used() {
 }
 
 /// An agent of our own, killed with its guard.
-struct SshAgent {
-    child: std::process::Child,
-    socket: std::path::PathBuf,
-}
-
-impl SshAgent {
-    fn start(sshd: &Sshd) -> Self {
-        let socket = sshd.path("agent");
-        let child = Command::new("ssh-agent")
-            .args(["-D", "-a"])
-            .arg(&socket)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("ssh-agent comes with ssh");
-        while !socket.exists() {
-            std::thread::yield_now();
-        }
-        Self { child, socket }
-    }
-
-    fn add(&self, key: &std::path::Path) {
-        let status = Command::new("ssh-add")
-            .arg("-q")
-            .arg(key)
-            .env("SSH_AUTH_SOCK", &self.socket)
-            .status()
-            .expect("ssh-add comes with ssh");
-        assert!(status.success());
-    }
-}
-
-impl Drop for SshAgent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[tokio::test]
 async fn the_agents_keys_log_in_and_a_key_it_will_not_use_does_not_end_the_login() {

@@ -15,6 +15,7 @@ impl Settings {
         let mut out = Lines(Vec::new());
         self.host_lines(&mut out);
         self.login_lines(&mut out);
+        self.host_key_lines(&mut out);
         self.session_lines(&mut out);
         self.udp.lines(&mut out);
         out.0
@@ -36,6 +37,11 @@ impl Settings {
         if let Some(address) = self.bind_address {
             out.put("bindaddress", address.to_string());
         }
+        if let Some(interface) = &self.bind_interface {
+            out.put("bindinterface", interface);
+        }
+        let (bytes, time) = (self.rekey_bytes.unwrap_or(0), seconds(self.rekey_interval, "0"));
+        out.put("rekeylimit", format!("{bytes} {time}"));
         out.put("connectionattempts", self.connection_attempts.to_string());
         out.put("connecttimeout", seconds(self.connect_timeout, "none"));
         out.flag("compression", self.compression);
@@ -43,6 +49,8 @@ impl Settings {
         out.put("serveraliveinterval", seconds(self.server_alive_interval, "0"));
         out.put("serveralivecountmax", self.server_alive_count_max.to_string());
         let algorithms = [
+            ("casignaturealgorithms", &self.algorithms.ca),
+            ("pubkeyacceptedalgorithms", &self.algorithms.pubkey),
             ("ciphers", &self.algorithms.ciphers),
             ("hostkeyalgorithms", &self.algorithms.host_key),
             ("kexalgorithms", &self.algorithms.kex),
@@ -81,11 +89,37 @@ impl Settings {
             IdentityAgent::Path(path) => out.put("identityagent", path.to_string_lossy()),
             IdentityAgent::None => out.put("identityagent", "none"),
         }
+        out.put("requiredrsasize", self.required_rsa_bits.to_string());
+        out.put("addkeystoagent", add_keys(self.add_keys_to_agent));
+        for file in &self.certificate_files {
+            out.put("certificatefile", file.to_string_lossy());
+        }
         for file in &self.identity_files {
             out.put("identityfile", file.path.to_string_lossy());
         }
         out.files("userknownhostsfile", &self.user_known_hosts_files);
         out.files("globalknownhostsfile", &self.global_known_hosts_files);
+    }
+
+    fn host_key_lines(&self, out: &mut Lines) {
+        let rules = &self.host_keys;
+        out.flag("checkhostip", rules.check_ip);
+        out.flag("nohostauthenticationforlocalhost", rules.trust_loopback);
+        out.flag("visualhostkey", rules.visual);
+        out.put(
+            "updatehostkeys",
+            match rules.update {
+                UpdateHostKeys::No => "false",
+                UpdateHostKeys::Yes => "true",
+                UpdateHostKeys::Ask => "ask",
+            },
+        );
+        if let Some(file) = &rules.revoked_file {
+            out.put("revokedhostkeys", file.to_string_lossy());
+        }
+        if let Some(command) = &rules.command {
+            out.put("knownhostscommand", command.join(" "));
+        }
     }
 
     fn session_lines(&self, out: &mut Lines) {
@@ -185,6 +219,22 @@ impl Lines {
         match names.is_empty() {
             true => self.put(keyword, "none"),
             false => self.put(keyword, names.join(" ")),
+        }
+    }
+}
+
+fn add_keys(choice: AddKeys) -> String {
+    match choice {
+        AddKeys::No => "false".to_owned(),
+        AddKeys::Ask => "ask".to_owned(),
+        AddKeys::Yes { confirm, lifetime } => {
+            let time = lifetime.map(|time| time.as_secs().to_string());
+            match (confirm, time) {
+                (false, None) => "true".to_owned(),
+                (false, Some(time)) => time,
+                (true, None) => "confirm".to_owned(),
+                (true, Some(time)) => format!("confirm {time}"),
+            }
         }
     }
 }

@@ -6,7 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
+use super::settings::Askpass;
 use crate::sys::account;
+
+/// The program that asks where `SSH_ASKPASS` names none; Debian's place for it.
+const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
 
 /// The user, the machine and the process, as the configuration sees them.
 #[derive(Clone)]
@@ -67,6 +71,19 @@ impl Environment {
         Some(value)
     }
 
+    /// Returns which program may ask for secrets, and when (`read_passphrase` in OpenSSH 9.2).
+    pub(super) fn askpass(&self) -> Askpass {
+        let program = self.variable("SSH_ASKPASS").unwrap_or(DEFAULT_ASKPASS);
+        let windows = ["DISPLAY", "WAYLAND_DISPLAY"];
+        let windows = windows.iter().any(|name| self.variable(name).is_some());
+        let required = self.variable("SSH_ASKPASS_REQUIRE").map(str::to_ascii_lowercase);
+        match (required.as_deref(), windows) {
+            (Some("force"), _) | (Some("prefer"), true) => Askpass::Always(program.into()),
+            (Some("never"), _) | (_, false) => Askpass::Never,
+            (_, true) => Askpass::WithoutTerminal(program.into()),
+        }
+    }
+
     /// Replaces `~` or `~user` at the start of a path; `None` if there is no such user.
     pub(super) fn expand_tilde(&self, path: &str) -> Option<String> {
         let Some(rest) = path.strip_prefix('~') else {
@@ -88,5 +105,44 @@ impl Environment {
             .to_string_lossy()
             .into_owned(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_decide_whether_a_program_asks_for_secrets() {
+        let always = Askpass::Always("/a".into());
+        let without = Askpass::WithoutTerminal("/a".into());
+        for (required, display, want) in [
+            (None, None, &Askpass::Never),
+            (None, Some("DISPLAY"), &without),
+            (None, Some("WAYLAND_DISPLAY"), &without),
+            (Some("prefer"), None, &Askpass::Never),
+            (Some("prefer"), Some("DISPLAY"), &always),
+            (Some("force"), None, &always),
+            (Some("never"), Some("DISPLAY"), &Askpass::Never),
+        ] {
+            let pairs = [
+                Some(("SSH_ASKPASS", "/a")),
+                required.map(|how| ("SSH_ASKPASS_REQUIRE", how)),
+                display.map(|name| (name, ":0")),
+            ];
+            let environment = Environment {
+                home: "/home/user".into(),
+                user: "user".to_owned(),
+                uid: 1000,
+                host_name: "local".to_owned(),
+                variables: pairs
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+                system_config: "/etc/ssh/ssh_config".into(),
+            };
+            assert_eq!(environment.askpass(), *want, "{required:?} {display:?}");
+        }
     }
 }

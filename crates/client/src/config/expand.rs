@@ -58,6 +58,17 @@ impl Tokens<'_> {
         Ok(expanded)
     }
 
+    /// Expands the common tokens of text that will be expanded again for those of `later`.
+    ///
+    /// # Errors
+    /// What cannot be expanded.
+    pub(super) fn expand_before(&self, later: &str, text: &str) -> Result<String, String> {
+        percent(&text.replace("%%", "%%%%"), |token| match later.contains(token) {
+            true => Some(format!("%{token}")),
+            false => self.value(token).map(|value| value.replace('%', "%%")),
+        })
+    }
+
     fn value(&self, token: char) -> Option<String> {
         let local = &self.environment.host_name;
         Some(match token {
@@ -97,7 +108,14 @@ pub(super) fn host_name(text: &str, typed: &str) -> Result<String, String> {
     percent(text, |token| (token == 'h').then(|| typed.to_owned()))
 }
 
-fn percent(text: &str, value: impl Fn(char) -> Option<String>) -> Result<String, String> {
+/// Expands tokens by a function that knows what they stand for; `%%` is `%`.
+///
+/// # Errors
+/// What cannot be expanded.
+pub(crate) fn percent(
+    text: &str,
+    value: impl Fn(char) -> Option<String>,
+) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

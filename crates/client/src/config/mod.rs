@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod expand;
 mod files;
+mod host_keys;
 mod keywords;
 mod lex;
 mod options;
@@ -27,5 +28,6 @@ mod udp;
 
 pub use environment::Environment;
 pub use error::{BadLine, ConfigError};
+pub(crate) use expand::percent;
 pub use resolve::{parse_file, resolve};
 pub use settings::*;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::keywords::{Form, Keyword};
 use super::lex;
+use super::settings::AddKeys;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +117,7 @@ impl Options {
                     }
                 }
             }
+            Form::RekeyLimit => self.set_rekey_limit(keyword, values, origin),
             // In OpenSSH `none` leaves a time unset, so that a later line still counts.
             Form::Time if values.first().is_some_and(|word| word == "none") => {}
             _ => {
@@ -137,6 +139,21 @@ impl Options {
         });
         if repeat || !setting.values.contains(&value) {
             setting.values.push(value);
+        }
+    }
+
+    /// Amount and time are set apart: a later line may add the time that the first left out.
+    fn set_rekey_limit(&mut self, keyword: &'static Keyword, values: Vec<String>, origin: &Origin) {
+        let mut values = values.into_iter();
+        let (amount, time) = (values.next(), values.next());
+        let time = time.filter(|time| !time.eq_ignore_ascii_case("none"));
+        let setting = self.settings.entry(keyword.slot).or_insert_with(|| Setting {
+            keyword,
+            values: amount.into_iter().collect(),
+            origin: origin.clone(),
+        });
+        if setting.values.len() == 1 {
+            setting.values.extend(time);
         }
     }
 
@@ -163,6 +180,52 @@ pub(super) fn escape_char(word: &str) -> Option<Option<u8>> {
     }
 }
 
+/// Reads AddKeysToAgent; `None` is nonsense.
+pub(super) fn add_keys(values: &[String]) -> Option<AddKeys> {
+    let lifetime = |text: &String| lex::time(text).filter(|time| !time.is_zero());
+    let (word, more) = values.split_first()?;
+    let keep = |confirm, lifetime| AddKeys::Yes { confirm, lifetime };
+    match (word.to_ascii_lowercase().as_str(), more) {
+        ("yes" | "true", []) => Some(keep(false, None)),
+        ("no" | "false", []) => Some(AddKeys::No),
+        ("ask", []) => Some(AddKeys::Ask),
+        ("confirm", []) => Some(keep(true, None)),
+        ("confirm", [time]) => Some(keep(true, Some(lifetime(time)?))),
+        (_, []) => Some(keep(false, Some(lifetime(word)?))),
+        _ => None,
+    }
+}
+
+/// Reads RekeyLimit: bytes and time, zero for the usual; `None` is nonsense.
+pub(super) fn rekey_limit(values: &[String]) -> Option<(u64, Duration)> {
+    let (amount, more) = values.split_first()?;
+    let bytes = match amount.to_ascii_lowercase().as_str() {
+        "default" => 0,
+        amount => {
+            let (digits, unit) = match amount.strip_suffix(['k', 'm', 'g']) {
+                Some(digits) => (digits, amount.chars().last()),
+                None => (amount, None),
+            };
+            let shift = match unit {
+                Some('k') => 10,
+                Some('m') => 20,
+                Some('g') => 30,
+                _ => 0,
+            };
+            let bytes = digits.parse::<u64>().ok()?.checked_shl(shift)?;
+            // OpenSSH's lower bound.
+            (bytes >= 16).then_some(bytes)?
+        }
+    };
+    let time = match more {
+        [] => Duration::ZERO,
+        [none] if none.eq_ignore_ascii_case("none") => Duration::ZERO,
+        [time] => lex::time(time)?,
+        _ => return None,
+    };
+    Some((bytes, time))
+}
+
 /// Splits and checks the words of a keyword.
 fn check(keyword: &Keyword, rest: &str) -> Result<Vec<String>, String> {
     let values = lex::arguments(rest).map_err(|_| "invalid quotes".to_owned())?;
@@ -184,6 +247,16 @@ fn check(keyword: &Keyword, rest: &str) -> Result<Vec<String>, String> {
         Form::SetEnv => {
             if values.is_empty() || values.iter().any(|v| !v.contains('=')) {
                 return Err("Invalid SetEnv.".to_owned());
+            }
+        }
+        Form::AddKeys => {
+            if add_keys(&values).is_none() {
+                return Err("bad AddKeysToAgent argument.".to_owned());
+            }
+        }
+        Form::RekeyLimit => {
+            if rekey_limit(&values).is_none() {
+                return Err("bad RekeyLimit argument.".to_owned());
             }
         }
         form => {

@@ -17,7 +17,7 @@ pub(super) struct Paths<'a> {
 }
 
 impl Paths<'_> {
-    fn expand(&self, keyword: &'static str, path: &str) -> Result<String, ConfigError> {
+    pub(super) fn expand(&self, keyword: &'static str, path: &str) -> Result<String, ConfigError> {
         let failed = |problem| ConfigError::Expansion { keyword, problem };
         let path = self
             .tokens
@@ -47,6 +47,14 @@ impl Paths<'_> {
             }
         }
         Ok(files)
+    }
+
+    pub(super) fn certificate_files(&self) -> Result<Vec<PathBuf>, ConfigError> {
+        let named = self.options.words("certificatefile").iter();
+        named
+            .filter(|path| !path.eq_ignore_ascii_case("none"))
+            .map(|path| Ok(self.expand("CertificateFile", path)?.into()))
+            .collect()
     }
 
     pub(super) fn identity_agent(&self) -> Result<IdentityAgent, ConfigError> {

@@ -16,7 +16,7 @@ use super::keywords::{self, Keyword, Standing};
 use super::options::{self, Options, Origin, Setting};
 use super::paths::Paths;
 use super::settings::*;
-use super::{canonical, lex, udp};
+use super::{canonical, host_keys, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
 
 /// Resolves the settings of the destination that a command line names.
@@ -262,6 +262,7 @@ impl<'a> Draft<'a> {
             host_key_alias: host_key_alias.as_deref(),
         };
         let paths = Paths { tokens: &tokens, options };
+        let rekey = options::rekey_limit(options.words("rekeylimit"));
         Ok(Settings {
             original_host: self.line.host.clone(),
             port,
@@ -272,10 +273,15 @@ impl<'a> Draft<'a> {
                 _ => AddressFamily::Any,
             },
             bind_address: bind_address(options)?,
+            bind_interface: options
+                .word("bindinterface")
+                .filter(|name| !name.eq_ignore_ascii_case("none"))
+                .map(str::to_owned),
             // Zero means no limit of ours, as in OpenSSH.
             connect_timeout: options.duration("connecttimeout").filter(|limit| !limit.is_zero()),
             connection_attempts: number(options, "connectionattempts", 1),
             batch_mode: options.flag("batchmode").unwrap_or(false),
+            askpass: self.environment.askpass(),
             number_of_password_prompts: number(options, "numberofpasswordprompts", 3),
             preferred_authentications: options
                 .word("preferredauthentications")
@@ -291,11 +297,16 @@ impl<'a> Draft<'a> {
                 .flag("kbdinteractiveauthentication")
                 .unwrap_or(true),
             identity_files: paths.identity_files()?,
+            certificate_files: paths.certificate_files()?,
+            add_keys_to_agent: options::add_keys(options.words("addkeystoagent"))
+                .unwrap_or(AddKeys::No),
+            required_rsa_bits: number(options, "requiredrsasize", MIN_RSA_BITS),
             identities_only: options.flag("identitiesonly").unwrap_or(false),
             identity_agent: paths.identity_agent()?,
             user_known_hosts_files: paths.user_known_hosts_files()?,
             global_known_hosts_files: paths.global_known_hosts_files(),
             strict_host_key_checking: strict(options.word("stricthostkeychecking")),
+            host_keys: host_keys::settings(options, &paths, &tokens, self.must_not_ask())?,
             hash_known_hosts: options.flag("hashknownhosts").unwrap_or(false),
             host_key_alias: host_key_alias.clone(),
             algorithms: Algorithms {
@@ -303,7 +314,11 @@ impl<'a> Draft<'a> {
                 ciphers: options.word("ciphers").map(str::to_owned),
                 macs: options.word("macs").map(str::to_owned),
                 host_key: options.word("hostkeyalgorithms").map(str::to_owned),
+                pubkey: options.word("pubkeyacceptedalgorithms").map(str::to_owned),
+                ca: options.word("casignaturealgorithms").map(str::to_owned),
             },
+            rekey_bytes: rekey.map(|(bytes, _)| bytes).filter(|&bytes| bytes > 0),
+            rekey_interval: rekey.map(|(_, time)| time).filter(|time| !time.is_zero()),
             compression: options.flag("compression").unwrap_or(false),
             server_alive_interval: options
                 .duration("serveraliveinterval")
@@ -365,6 +380,16 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Returns whether a question would come at a bad time: there is a command, no terminal is
+    /// wanted, or no word.
+    fn must_not_ask(&self) -> bool {
+        let command = self.options.word("remotecommand");
+        self.current_level() < LogLevel::Info
+            || !self.line.command.is_empty()
+            || command.is_some_and(|command| !command.eq_ignore_ascii_case("none"))
+            || request_tty(self.options.word("requesttty")) == RequestTty::No
+    }
+
     /// Names the variables that SendEnv asks for and the process has.
     fn sent_variables(&self) -> Vec<String> {
         let patterns = self.options.words("sendenv");
@@ -389,6 +414,9 @@ impl<'a> Draft<'a> {
             .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
     }
 }
+
+/// The smallest RSA key where RequiredRSASize says nothing; OpenSSH's choice.
+const MIN_RSA_BITS: u32 = 1024;
 
 /// Returns whether a user name of the command line could act on a shell it reaches through `%r`;
 /// OpenSSH's rule since 9.6.
@@ -548,8 +576,6 @@ mod tests {
         for config in [
             "ProxyJump bastion\n",
             "ProxyCommand nc %h %p\n",
-            "BindInterface eth0\n",
-            "RevokedHostKeys /x\n",
             "UdpSessionAttach yes\n",
             "BindAddress localhost\n",
             "RefuseConnection no\n",

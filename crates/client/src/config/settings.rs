@@ -21,12 +21,16 @@ pub struct Settings {
     pub address_family: AddressFamily,
     /// Local address to connect from.
     pub bind_address: Option<IpAddr>,
+    /// Interface to connect from.
+    pub bind_interface: Option<String>,
     /// Limit for connecting and the key exchange; `None` is the system's own.
     pub connect_timeout: Option<Duration>,
     /// How often to try to connect.
     pub connection_attempts: u32,
     /// Never prompt.
     pub batch_mode: bool,
+    /// Whether questions go to a program instead of the terminal.
+    pub askpass: Askpass,
     /// How often a password is asked for.
     pub number_of_password_prompts: u32,
     /// Authentication methods, in order of preference.
@@ -39,6 +43,12 @@ pub struct Settings {
     pub kbd_interactive_authentication: bool,
     /// Private keys to try, expanded, in order.
     pub identity_files: Vec<IdentityFile>,
+    /// Certificates to try with the keys they belong to, expanded, in order.
+    pub certificate_files: Vec<PathBuf>,
+    /// Whether a key read from a file is handed to the agent.
+    pub add_keys_to_agent: AddKeys,
+    /// The smallest RSA key that is accepted or used, in bits.
+    pub required_rsa_bits: u32,
     /// Offer only `identity_files`, even if an agent holds more.
     pub identities_only: bool,
     /// Where the agent listens.
@@ -49,12 +59,18 @@ pub struct Settings {
     pub global_known_hosts_files: Vec<PathBuf>,
     /// What to do about a host key that is not known.
     pub strict_host_key_checking: StrictHostKeyChecking,
+    /// Further rules about host keys.
+    pub host_keys: HostKeySettings,
     /// Whether host names are hashed when written to known_hosts.
     pub hash_known_hosts: bool,
     /// The name to look host keys up by, instead of the host's.
     pub host_key_alias: Option<String>,
     /// Key exchange, cipher, MAC and host key algorithm lists, as OpenSSH spells them.
     pub algorithms: Algorithms,
+    /// Data after which the keys of the connection are renewed, in bytes; `None` is the usual.
+    pub rekey_bytes: Option<u64>,
+    /// Time after which the keys of the connection are renewed; `None` is the usual.
+    pub rekey_interval: Option<Duration>,
     /// Whether to ask for compression.
     pub compression: bool,
     /// Seconds between keep-alives on an idle plain ssh connection; `None` is off.
@@ -155,6 +171,62 @@ pub struct IdentityFile {
     pub explicit: bool,
 }
 
+/// `SSH_ASKPASS` and `SSH_ASKPASS_REQUIRE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Askpass {
+    /// Only the terminal is asked.
+    Never,
+    /// This program, where there is no terminal.
+    WithoutTerminal(PathBuf),
+    /// This program, even if there is one.
+    Always(PathBuf),
+}
+
+/// AddKeysToAgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddKeys {
+    /// Keys stay with us.
+    No,
+    /// The agent gets them.
+    Yes {
+        /// It asks before each use.
+        confirm: bool,
+        /// It forgets them after this time.
+        lifetime: Option<Duration>,
+    },
+    /// A person is asked (by SSH_ASKPASS).
+    Ask,
+}
+
+/// Rules about host keys beside StrictHostKeyChecking and the files.
+#[derive(Clone, Debug)]
+pub struct HostKeySettings {
+    /// Look the address up as well (CheckHostIP).
+    pub check_ip: bool,
+    /// A command that prints lines of known_hosts (KnownHostsCommand): its words, in which only
+    /// `%H %I %K %t %f` and `%%` are left to expand.
+    pub command: Option<Vec<String>>,
+    /// Accept whatever the loopback interface shows (NoHostAuthenticationForLocalhost).
+    pub trust_loopback: bool,
+    /// Keys never to be accepted: a list or a KRL (RevokedHostKeys).
+    pub revoked_file: Option<PathBuf>,
+    /// Whether the keys a server announces replace those in known_hosts (UpdateHostKeys).
+    pub update: UpdateHostKeys,
+    /// Show keys as pictures (VisualHostKey).
+    pub visual: bool,
+}
+
+/// UpdateHostKeys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateHostKeys {
+    /// known_hosts stays as it is.
+    No,
+    /// Announced keys are taken over.
+    Yes,
+    /// A person is asked first.
+    Ask,
+}
+
 /// Where the authentication agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityAgent {
@@ -235,4 +307,8 @@ pub struct Algorithms {
     pub macs: Option<String>,
     /// HostKeyAlgorithms.
     pub host_key: Option<String>,
+    /// PubkeyAcceptedAlgorithms: which of our keys may be used.
+    pub pubkey: Option<String>,
+    /// CASignatureAlgorithms: how certificates of hosts may be signed.
+    pub ca: Option<String>,
 }

@@ -6,11 +6,12 @@
 //! PROTOCOL.agent.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use russh::keys::agent::client::{AgentClient, AgentStream};
-use russh::keys::agent::{AgentIdentity, AgentSessionBinding};
+use russh::keys::agent::{AgentIdentity, AgentSessionBinding, Constraint};
 use russh::keys::ssh_encoding::Decode;
-use russh::keys::{Certificate, HashAlg, PublicKey};
+use russh::keys::{Certificate, HashAlg, PrivateKey, PublicKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::settings::{IdentityAgent, Settings};
@@ -64,6 +65,25 @@ impl Agent {
                 None
             }
         }
+    }
+
+    /// Hands a key over, to be held for the next login (AddKeysToAgent).
+    ///
+    /// # Errors
+    /// The agent does not take it.
+    pub(super) async fn add(
+        &mut self,
+        key: &PrivateKey,
+        confirm: bool,
+        lifetime: Option<Duration>,
+    ) -> Result<(), russh::keys::Error> {
+        let seconds = lifetime.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+        let constraints: Vec<Constraint> = seconds
+            .map(|seconds| Constraint::KeyLifetime { seconds })
+            .into_iter()
+            .chain(confirm.then_some(Constraint::Confirm))
+            .collect();
+        self.client.add_identity(key, &constraints).await
     }
 
     /// Appends the signature over `to_sign` to it.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
-use russh::{Preferred, SshId, cipher, compression, kex, mac};
+use russh::{Limits, Preferred, SshId, cipher, compression, kex, mac};
 
 use super::LoginError;
 use super::known_hosts::KnownHosts;
@@ -23,11 +23,7 @@ pub(super) fn russh_config(
     let lists = &settings.algorithms;
     let mut kex = select("KexAlgorithms", lists.kex.as_deref(), KEX, KEX_ON_DEMAND)?;
     kex.extend(KEX_EXTENSIONS);
-    let mut key = select("HostKeyAlgorithms", lists.host_key.as_deref(), &host_keys(), &[])?;
-    // A list set outright is an order the user wants (OpenSSH's order_hostkeyalgs).
-    if lists.host_key.as_deref().is_none_or(|list| !is_absolute(list)) {
-        prefer_known(&mut key, known);
-    }
+    let (certified, plain) = host_key_algorithms(lists.host_key.as_deref(), known)?;
     let compression: &'static [compression::Name] = if settings.compression {
         &[compression::ZLIB_LEGACY, compression::NONE]
     } else {
@@ -42,10 +38,8 @@ pub(super) fn russh_config(
         maximum_packet_size: PACKET_BYTES,
         preferred: Preferred {
             kex: Cow::Owned(kex),
-            key: Cow::Owned(key),
-            // Never offered: we do not check certificates of hosts, and a
-            // server that is not asked for one shows its plain key.
-            host_key_certificates: Cow::Borrowed(&[]),
+            key: Cow::Owned(plain),
+            host_key_certificates: Cow::Owned(certified),
             cipher: Cow::Owned(select(
                 "Ciphers",
                 lists.ciphers.as_deref(),
@@ -58,6 +52,7 @@ pub(super) fn russh_config(
         keepalive_interval: settings.server_alive_interval.filter(|i| *i > Duration::ZERO),
         keepalive_max: settings.server_alive_count_max.try_into().unwrap_or(usize::MAX),
         nodelay: true,
+        limits: limits(settings),
         ..russh::client::Config::default()
     })
 }
@@ -107,9 +102,104 @@ fn select<T: AsRef<str> + Clone>(
     Ok(selected)
 }
 
-fn is_absolute(list: &str) -> bool {
-    !list.starts_with(['+', '-', '^'])
+/// Chooses the kinds of host key to ask for: certificates, which russh puts first, and keys.
+///
+/// Without an authority that may vouch for the host a certificate proves no more than the key
+/// inside, so certificates are left out then, unless nothing else is wanted.
+fn host_key_algorithms(
+    list: Option<&str>,
+    known: &KnownHosts,
+) -> Result<(Vec<Algorithm>, Vec<Algorithm>), LoginError> {
+    let all = keys_and_certificates();
+    let on_demand = [Kind::key(RSA_SHA1)];
+    let selected = select("HostKeyAlgorithms", list, &all, &on_demand)?;
+    let (certified, keys): (Vec<Kind>, Vec<Kind>) =
+        selected.into_iter().partition(|kind| kind.certified);
+    let mut keys: Vec<Algorithm> = keys.into_iter().map(|kind| kind.algorithm).collect();
+    // A list set outright is an order the user wants (OpenSSH's order_hostkeyalgs).
+    if list.is_none_or(|list| list.starts_with(['+', '-', '^'])) {
+        prefer_known(&mut keys, known);
+    }
+    let wanted = keys.is_empty() || known.has_authority();
+    let certified = certified.into_iter().filter(|_| wanted).map(|kind| kind.algorithm).collect();
+    Ok((certified, keys))
 }
+
+/// Returns the algorithms by which certificates of hosts may be signed (CASignatureAlgorithms).
+pub(super) fn authorities(settings: &Settings) -> Result<Vec<Algorithm>, LoginError> {
+    let keys: Vec<Kind> = signatures().into_iter().map(Kind::key).collect();
+    let on_demand = [Kind::key(RSA_SHA1)];
+    let list = settings.algorithms.ca.as_deref();
+    let selected = select("CASignatureAlgorithms", list, &keys, &on_demand)?;
+    Ok(selected.into_iter().map(|kind| kind.algorithm).collect())
+}
+
+/// What our own keys may sign with (PubkeyAcceptedAlgorithms).
+#[derive(Clone, Debug)]
+pub(super) struct Accepted(Vec<Kind>);
+
+impl Accepted {
+    pub(super) fn new(settings: &Settings) -> Result<Self, LoginError> {
+        let on_demand = [Kind::key(RSA_SHA1), Kind::certificate(RSA_SHA1)];
+        let list = settings.algorithms.pubkey.as_deref();
+        let all = keys_and_certificates();
+        select("PubkeyAcceptedAlgorithms", list, &all, &on_demand).map(Self)
+    }
+
+    /// Returns whether a key or certificate may be used at all; RSA keys with what is left of
+    /// their hashes.
+    pub(super) fn allows(&self, algorithm: &Algorithm, certified: bool) -> bool {
+        self.0.iter().any(|kind| kind.certified == certified && kind.algorithm == *algorithm)
+    }
+}
+
+/// RSA with the hash of old, which is used only when asked for by name.
+pub(super) const RSA_SHA1: Algorithm = Algorithm::Rsa { hash: None };
+
+/// An algorithm of keys, plain or certified.
+#[derive(Clone, Debug)]
+struct Kind {
+    algorithm: Algorithm,
+    certified: bool,
+    name: String,
+}
+
+impl Kind {
+    fn key(algorithm: Algorithm) -> Self {
+        Self { name: algorithm.to_string(), algorithm, certified: false }
+    }
+
+    fn certificate(algorithm: Algorithm) -> Self {
+        Self { name: algorithm.to_certificate_type(), algorithm, certified: true }
+    }
+}
+
+impl AsRef<str> for Kind {
+    fn as_ref(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Every kind of key, certificates first, as in OpenSSH's default list.
+fn keys_and_certificates() -> Vec<Kind> {
+    let certificates = signatures().into_iter().map(Kind::certificate);
+    certificates.chain(signatures().into_iter().map(Kind::key)).collect()
+}
+
+/// Returns when to renew the keys of the connection. Both ends count, so a limit may be lower
+/// than the cipher's, never higher.
+fn limits(settings: &Settings) -> Limits {
+    let usual = Limits::default();
+    let bytes = settings.rekey_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = bytes.unwrap_or(usize::MAX).min(usual.rekey_write_limit);
+    // Renewing for every packet would be all that a connection does.
+    let bytes = bytes.max(MIN_REKEY_BYTES);
+    let time = settings.rekey_interval.unwrap_or(usual.rekey_time_limit);
+    Limits::new(bytes, bytes, time)
+}
+
+/// The least data between two key exchanges, in bytes.
+const MIN_REKEY_BYTES: usize = 64 * 1024;
 
 /// Moves the kinds of key we know the host by to the front: otherwise a server
 /// with several keys shows one we have never seen, and a person is asked
@@ -125,13 +215,15 @@ fn prefer_known(algorithms: &mut [Algorithm], known: &KnownHosts) {
     algorithms.sort_by_key(|algorithm| !is_known(algorithm)); // stable
 }
 
-fn host_keys() -> Vec<Algorithm> {
+fn signatures() -> Vec<Algorithm> {
     let ecdsa = |curve| Algorithm::Ecdsa { curve };
     vec![
         Algorithm::Ed25519,
         ecdsa(EcdsaCurve::NistP256),
         ecdsa(EcdsaCurve::NistP384),
         ecdsa(EcdsaCurve::NistP521),
+        Algorithm::SkEd25519,
+        Algorithm::SkEcdsaSha2NistP256,
         Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
         Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
     ]

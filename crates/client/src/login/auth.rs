@@ -6,20 +6,24 @@
 //! is asked where there is no key to begin with, and as the last resort (some
 //! servers let everybody in).
 
+use std::path::Path;
+
 use russh::MethodSet;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse, Prompt};
-use russh::keys::{Algorithm, HashAlg};
+use russh::keys::{Algorithm, HashAlg, PrivateKey};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::agent::Agent;
+use super::algorithms::Accepted;
 use super::handler::{Connection, End, Event, Shared};
+use super::host_key::too_short;
 use super::identity::{self, Candidate, LoadError, Loader, Public, Source};
 use super::methods::{Method, Plan};
 use super::signer::{SignError, Signer};
 use super::ui::{Echo, PromptError, Ui, printable};
 use super::{DISCONNECT_GRACE, LoginError};
-use crate::config::settings::Settings;
+use crate::config::settings::{AddKeys, Settings};
 
 /// One authentication, from the first request to success or the last refusal.
 pub(super) struct Authentication<'a> {
@@ -28,6 +32,7 @@ pub(super) struct Authentication<'a> {
     events: &'a mut mpsc::UnboundedReceiver<Event>,
     shared: &'a Shared,
     plan: Plan,
+    accepted: Accepted,
     passwords_sent: u32,
     dialogues: u32,
 }
@@ -47,27 +52,31 @@ enum Outcome {
 struct Keys {
     left: std::vec::IntoIter<Candidate>,
     agent: Option<Agent>,
-    rsa_hash: Option<Option<HashAlg>>,
+    rsa_hash: Option<Option<Option<HashAlg>>>,
 }
 
 impl<'a> Authentication<'a> {
     /// `secrets`: whether passwords may be sent to this host.
+    ///
+    /// # Errors
+    /// PubkeyAcceptedAlgorithms names nothing we can do.
     pub(super) fn new(
         settings: &'a Settings,
         ui: &'a dyn Ui,
         events: &'a mut mpsc::UnboundedReceiver<Event>,
         shared: &'a Shared,
         secrets: bool,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, LoginError> {
+        Ok(Self {
             settings,
             ui,
             events,
             shared,
             plan: Plan::new(settings, secrets),
+            accepted: Accepted::new(settings)?,
             passwords_sent: 0,
             dialogues: 0,
-        }
+        })
     }
 
     pub(super) async fn run(
@@ -107,7 +116,9 @@ impl<'a> Authentication<'a> {
         if !self.settings.pubkey_authentication {
             return Keys { left: Vec::new().into_iter(), agent: None, rsa_hash: None };
         }
-        let files = identity::read_files(&self.settings.identity_files, self.ui);
+        let settings = self.settings;
+        let files =
+            identity::read_files(&settings.identity_files, &settings.certificate_files, self.ui);
         let (agent, held) = Agent::connect(self.settings, handle.agent_session_binding())
             .await
             .map_or((None, Vec::new()), |(agent, held)| (Some(agent), held));
@@ -126,19 +137,26 @@ impl<'a> Authentication<'a> {
         handle: &mut Handle<Connection>,
         keys: &mut Keys,
     ) -> Result<Outcome, LoginError> {
-        for candidate in keys.left.by_ref() {
+        let Keys { left, agent, rsa_hash } = keys;
+        for candidate in left.by_ref() {
             let settings = self.settings;
             let ui = self.ui;
-            let mut signer = match (&candidate.source, &mut keys.agent) {
+            let path = match &candidate.source {
+                Source::File(path) => Some(path),
+                _ => None,
+            };
+            let mut signer = match (&candidate.source, agent.as_mut()) {
                 (Source::Agent, Some(agent)) => Signer::Agent(agent),
+                (Source::AgentKey(key), Some(agent)) => Signer::AgentKey(agent, key.clone()),
                 (Source::File(path), _) => {
-                    Signer::File(Loader::new(settings, path, candidate.public.key_data(), ui))
+                    let expected = candidate.public.key_data();
+                    Signer::File(Loader::new(settings, path, expected, ui), None)
                 }
                 _ => continue,
             };
             let mut public = candidate.public.clone();
             if public == Public::Unknown
-                && let Signer::File(loader) = &signer
+                && let Signer::File(loader, _) = &signer
             {
                 match self.listen(loader.load()).await {
                     Ok(key) => {
@@ -149,16 +167,9 @@ impl<'a> Authentication<'a> {
                     Err(LoadError::Unusable) => continue,
                 }
             }
-            let is_rsa = public
-                .key_data()
-                .is_some_and(|key| matches!(key.algorithm(), Algorithm::Rsa { .. }));
-            let hash = if is_rsa {
-                match rsa_hash(handle, &mut keys.rsa_hash).await {
-                    Some(hash) => Some(hash),
-                    None => continue,
-                }
-            } else {
-                None
+            let Some(hash) = self.usable(handle, &public, rsa_hash).await else {
+                tracing::debug!(?path, "key passed over: its algorithm is not wanted");
+                continue;
             };
             let user = &settings.user;
             let result = match public {
@@ -177,17 +188,83 @@ impl<'a> Authentication<'a> {
                 }
                 Public::Unknown => continue,
             };
+            let loaded = match signer {
+                Signer::File(_, Some(key)) | Signer::Loaded(key) => Some(key),
+                _ => None,
+            };
+            if let (Some(key), Some(path), Some(agent)) = (loaded, path, agent.as_mut()) {
+                self.offer_to_agent(agent, &key, path).await;
+            }
             match result {
                 Ok(result) => return self.outcome(handle, Ok(result)).await,
                 Err(SignError::Load(LoadError::Interrupted)) => {
                     return Err(LoginError::Interrupted);
                 }
                 Err(SignError::Connection(_)) => return Err(self.ended().await),
+                Err(SignError::SecurityKey) => {
+                    let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+                    ui.tell(&format!(
+                        "{path}: keys on a security token sign through ssh-agent only; \
+                         run ssh-add {path}"
+                    ));
+                }
                 // A sick key does not end the login.
                 Err(error) => tracing::debug!(%error, "key not usable"),
             }
         }
         Ok(Outcome::Exhausted)
+    }
+
+    /// Returns what to sign with (RSA keys only); `None` if the key may not be used at all.
+    async fn usable(
+        &self,
+        handle: &Handle<Connection>,
+        public: &Public,
+        announced: &mut Option<Option<Option<HashAlg>>>,
+    ) -> Option<Option<HashAlg>> {
+        let data = public.key_data()?;
+        let certified = matches!(public, Public::Certificate(_));
+        if too_short(data, self.settings.required_rsa_bits) {
+            return None;
+        }
+        let algorithm = data.algorithm();
+        if !matches!(algorithm, Algorithm::Rsa { .. }) {
+            return self.accepted.allows(&algorithm, certified).then_some(None);
+        }
+        let allows = |hash| self.accepted.allows(&Algorithm::Rsa { hash }, certified);
+        let modern = [HashAlg::Sha512, HashAlg::Sha256].map(Some);
+        match rsa_hash(handle, announced).await {
+            // The server knows of nothing better.
+            Some(None) => allows(None).then_some(None),
+            Some(best) if allows(best) => Some(best),
+            // It does not say: a server of old, if the user has one in mind.
+            None if allows(None) => Some(None),
+            _ => modern.into_iter().chain([None]).find(|&hash| allows(hash)),
+        }
+    }
+
+    /// Hands a key that was read from a file to the agent, if AddKeysToAgent says so.
+    async fn offer_to_agent(&mut self, agent: &mut Agent, key: &PrivateKey, path: &Path) {
+        let (confirm, lifetime) = match self.settings.add_keys_to_agent {
+            AddKeys::No => return,
+            AddKeys::Yes { confirm, lifetime } => (confirm, lifetime),
+            AddKeys::Ask => {
+                let question = format!("Add key {} ({}) to agent?", path.display(), key.comment());
+                let ui = self.ui;
+                if !self.listen(ui.permit(&question)).await {
+                    return;
+                }
+                (false, None)
+            }
+        };
+        let mut key = key.clone();
+        if key.comment().as_bytes().is_empty() {
+            key.set_comment(path.to_string_lossy().into_owned());
+        }
+        match agent.add(&key, confirm, lifetime).await {
+            Ok(()) => tracing::debug!(path = %path.display(), "key added to the agent"),
+            Err(error) => tracing::debug!(%error, "the agent does not take the key"),
+        }
     }
 
     async fn send_password(
@@ -363,18 +440,14 @@ impl<'a> Authentication<'a> {
     }
 }
 
-/// The hash to sign with RSA keys, asked of the server's `server-sig-algs` once.
-/// `None`: the server knows SHA-1 only, which is not safe to use.
+/// The hash to sign with RSA keys, asked of the server's `server-sig-algs` once: the best it
+/// takes, `Some(None)` for SHA-1; `None` if it does not say.
 async fn rsa_hash(
     handle: &Handle<Connection>,
-    known: &mut Option<Option<HashAlg>>,
-) -> Option<HashAlg> {
+    known: &mut Option<Option<Option<HashAlg>>>,
+) -> Option<Option<HashAlg>> {
     if known.is_none() {
-        *known = Some(match handle.best_supported_rsa_hash().await {
-            Ok(Some(hash)) => hash,
-            // Nothing announced: what every current server takes.
-            Ok(None) | Err(_) => Some(HashAlg::Sha512),
-        });
+        *known = Some(handle.best_supported_rsa_hash().await.unwrap_or(None));
     }
     known.flatten()
 }

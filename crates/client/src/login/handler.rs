@@ -34,7 +34,7 @@ use crate::remote::{Program, RemoteError, SessionRequest};
 /// Something the task that holds the [`Ui`](super::Ui) must see.
 pub(super) enum Event {
     /// The server showed its host key; the connection waits for the verdict.
-    HostKey { key: Box<PublicKey>, verdict: oneshot::Sender<bool> },
+    HostKey { shown: Box<PublicKeyOrCertificate>, verdict: oneshot::Sender<bool> },
     /// The server's banner, cleaned.
     Banner(String),
 }
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     server_version: Mutex<Vec<u8>>,
     first_flight: Mutex<FirstFlight>,
     pub(super) gate: Arc<Gate>,
+    /// The host keys that the server announces after authentication.
+    announced: watch::Sender<Option<Vec<PublicKey>>>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -80,6 +82,7 @@ impl Shared {
             server_version: Mutex::default(),
             first_flight: Mutex::new(FirstFlight::Idle),
             gate: Arc::default(),
+            announced: watch::Sender::new(None),
             end: watch::Sender::new(None),
         }
     }
@@ -93,7 +96,7 @@ impl Shared {
     /// Returns whether they were taken; then
     /// [`take_back_first_flight`](Self::take_back_first_flight) must follow.
     pub(crate) fn offer_first_flight(&self, request: &SessionRequest) -> bool {
-        let openssh = announces_host_keys(&lock(&self.server_version));
+        let openssh = self.announces();
         let mut flight = lock(&self.first_flight);
         match *flight {
             FirstFlight::Idle if openssh => {
@@ -116,6 +119,20 @@ impl Shared {
         self.gate.open();
         let mut flight = lock(&self.first_flight);
         matches!(std::mem::replace(&mut *flight, FirstFlight::Over), FirstFlight::Written)
+    }
+
+    /// Whether the server is one that announces its host keys after authentication.
+    pub(super) fn announces(&self) -> bool {
+        announces_host_keys(&lock(&self.server_version))
+    }
+
+    /// Waits for the host keys that the server announces.
+    pub(super) async fn announced(&self) -> Vec<PublicKey> {
+        let mut announced = self.announced.subscribe();
+        match announced.wait_for(Option::is_some).await {
+            Ok(keys) => keys.clone().unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Waits for the end of the connection.
@@ -225,12 +242,13 @@ impl russh::client::Handler for Connection {
         &mut self,
         key: &PublicKeyOrCertificate,
     ) -> Result<bool, Self::Error> {
-        // We never offer certificate algorithms, so a server that shows a
-        // certificate is not to be trusted.
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
-        let key = Box::new(key.clone());
+        // russh has checked that the exchange is signed by this key; whose it is, we judge.
+        let shown = Box::new(match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.clone().into(),
+            PublicKeyOrCertificate::Certificate(certificate) => certificate.clone().into(),
+        });
         let (verdict, answer) = oneshot::channel();
-        if self.events.send(Event::HostKey { key, verdict }).is_err() {
+        if self.events.send(Event::HostKey { shown, verdict }).is_err() {
             return Ok(false);
         }
         // Nobody to answer means the login was given up.
@@ -256,9 +274,17 @@ impl russh::client::Handler for Connection {
 
     async fn openssh_ext_host_keys_announced(
         &mut self,
-        _keys: Vec<PublicKey>,
+        keys: Vec<PublicKey>,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        self.shared.announced.send_if_modified(|slot| {
+            // One announcement counts, as for OpenSSH.
+            let first = slot.is_none();
+            if first {
+                *slot = Some(keys);
+            }
+            first
+        });
         let mut flight = lock(&self.shared.first_flight);
         if let FirstFlight::Waiting(request) = &*flight
             && let Some(channel) = channel_being_opened(session)

@@ -1,20 +1,23 @@
 //! The host key question: is this the host we mean?
 //!
 //! Applies StrictHostKeyChecking to what [`known_hosts`](super::known_hosts)
-//! says, in OpenSSH's words (sshconnect.c `check_host_key`, 9.2). Host
-//! certificates are never asked for and never accepted.
+//! says, in OpenSSH's words (sshconnect.c `check_host_key`, 9.2). A
+//! certificate that proves nothing leaves the key it is about, as there.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::keys::ssh_encoding::Encode as _;
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
 
-use super::LoginError;
 use super::dial::system_words;
+use super::host_command::{self, Purpose};
 use super::identity::RULE;
 use super::known_hosts::{self, Entry, KnownHosts, Verdict};
 use super::ui::{Echo, PromptError, Ui};
-use crate::config::settings::{Settings, StrictHostKeyChecking};
+use super::{LoginError, host_cert, revoked};
+use crate::config::settings::{Settings, StrictHostKeyChecking, UpdateHostKeys};
 
 /// The names a host goes by.
 pub(super) struct Place {
@@ -22,23 +25,33 @@ pub(super) struct Place {
     pub(super) lookup_name: String,
     /// Its address, as the question shows it.
     address: String,
+    /// Its address, if CheckHostIP has it looked up as well.
+    checked_address: Option<String>,
+    /// Whether it is this machine.
+    loopback: bool,
     /// Under which name a key from before the port was written counts, too.
     without_port: Option<String>,
 }
 
 impl Place {
     pub(super) fn new(settings: &Settings, peer: Option<SocketAddr>) -> Self {
-        let address = match peer {
-            Some(peer) => known_hosts::lookup_name(&peer.ip().to_string(), peer.port()),
-            None => "<no hostip for proxy command>".into(),
+        let address =
+            peer.map(|peer| known_hosts::lookup_name(&peer.ip().to_string(), peer.port()));
+        let (lookup_name, without_port) = match &settings.host_key_alias {
+            Some(alias) => (alias.clone(), None),
+            None => (
+                known_hosts::lookup_name(&settings.host_name, settings.port),
+                (settings.port != 22).then(|| settings.host_name.clone()),
+            ),
         };
-        match &settings.host_key_alias {
-            Some(alias) => Self { lookup_name: alias.clone(), address, without_port: None },
-            None => Self {
-                lookup_name: known_hosts::lookup_name(&settings.host_name, settings.port),
-                address,
-                without_port: (settings.port != 22).then(|| settings.host_name.clone()),
-            },
+        // An alias or a host typed as its address has nothing more to check.
+        let checks = settings.host_keys.check_ip && settings.host_key_alias.is_none();
+        Self {
+            checked_address: address.clone().filter(|address| checks && *address != lookup_name),
+            loopback: peer.is_some_and(|peer| peer.ip().is_loopback()),
+            address: address.unwrap_or_else(|| "<no hostip for proxy command>".into()),
+            lookup_name,
+            without_port,
         }
     }
 }
@@ -48,7 +61,11 @@ pub(super) struct Checker<'a> {
     settings: &'a Settings,
     place: Place,
     known: KnownHosts,
+    authorities: Vec<Algorithm>,
     outcome: Outcome,
+    failure: Option<LoginError>,
+    /// Whether the key stands in a file of the user's that may be kept up to date.
+    updatable: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,9 +84,25 @@ enum Refusal {
     Interrupted,
 }
 
+const REFUSED: Outcome = Outcome::Refused(Refusal::Verification);
+
 impl<'a> Checker<'a> {
-    pub(super) fn new(settings: &'a Settings, place: Place, known: KnownHosts) -> Self {
-        Self { settings, place, known, outcome: Outcome::NotAsked }
+    /// `authorities`: the algorithms by which certificates of hosts may be signed.
+    pub(super) fn new(
+        settings: &'a Settings,
+        place: Place,
+        known: KnownHosts,
+        authorities: Vec<Algorithm>,
+    ) -> Self {
+        Self {
+            settings,
+            place,
+            known,
+            authorities,
+            outcome: Outcome::NotAsked,
+            failure: None,
+            updatable: false,
+        }
     }
 
     /// Whether passwords may be sent to this host.
@@ -77,8 +110,17 @@ impl<'a> Checker<'a> {
         self.outcome == Outcome::Accepted
     }
 
+    /// Under which name the keys that the host announces may be written down, if they may.
+    pub(super) fn update_as(&self) -> Option<&str> {
+        let wanted = self.settings.host_keys.update != UpdateHostKeys::No;
+        (wanted && self.updatable).then_some(self.place.lookup_name.as_str())
+    }
+
     /// The error, if the handshake failed by our own decision.
-    pub(super) fn refusal(&self) -> Option<LoginError> {
+    pub(super) fn refusal(&mut self) -> Option<LoginError> {
+        if let Some(failure) = self.failure.take() {
+            return Some(failure);
+        }
         match self.outcome {
             Outcome::Refused(Refusal::Verification) => Some(LoginError::HostKey),
             Outcome::Refused(Refusal::Interrupted) => Some(LoginError::Interrupted),
@@ -87,19 +129,117 @@ impl<'a> Checker<'a> {
     }
 
     /// Judges the key the host has shown.
-    pub(super) async fn check(&mut self, shown: &PublicKey, ui: &dyn Ui) -> bool {
-        self.outcome = self.judge(shown, ui).await;
+    pub(super) async fn check(&mut self, shown: &PublicKeyOrCertificate, ui: &dyn Ui) -> bool {
+        self.outcome = match self.judge(shown, ui).await {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                self.failure = Some(failure);
+                REFUSED
+            }
+        };
         !matches!(self.outcome, Outcome::Refused(_))
     }
 
-    async fn judge(&self, key: &PublicKey, ui: &dyn Ui) -> Outcome {
-        const REFUSED: Outcome = Outcome::Refused(Refusal::Verification);
+    async fn judge(
+        &mut self,
+        shown: &PublicKeyOrCertificate,
+        ui: &dyn Ui,
+    ) -> Result<Outcome, LoginError> {
+        let key = shown.public_key();
+        let Ok(blob) = key.to_bytes() else { return Ok(REFUSED) };
+        if too_short(key.key_data(), self.settings.required_rsa_bits) {
+            return Err(LoginError::ShortHostKey);
+        }
+        if self.is_revoked_by_file(shown, &key, ui) {
+            return Ok(REFUSED);
+        }
+        if self.settings.host_keys.trust_loopback
+            && self.settings.host_key_alias.is_none()
+            && self.place.loopback
+        {
+            tracing::debug!("the loopback interface may show any key");
+            return Ok(Outcome::Accepted);
+        }
+        if let Some(command) = &self.settings.host_keys.command {
+            let purpose = Purpose::HostName(&key);
+            let name = &self.place.lookup_name;
+            let text = host_command::run(command, purpose, name).await?;
+            self.known.add(purpose.source(), &text, name);
+        }
+        if let PublicKeyOrCertificate::Certificate(certificate) = shown
+            && let Some(outcome) = self.judge_certificate(certificate, &key, ui)
+        {
+            return Ok(outcome);
+        }
+        self.judge_key(&key, &blob, ui).await
+    }
 
-        let Ok(blob) = key.to_bytes() else {
-            return REFUSED;
-        };
-        match self.known.check(&blob) {
-            Verdict::Known => Outcome::Accepted,
+    /// Whether RevokedHostKeys names the key; a file that cannot be read names all.
+    fn is_revoked_by_file(
+        &self,
+        shown: &PublicKeyOrCertificate,
+        key: &PublicKey,
+        ui: &dyn Ui,
+    ) -> bool {
+        let Some(file) = &self.settings.host_keys.revoked_file else { return false };
+        let (kind, path) = (kind_word(key), file.display());
+        let fingerprint = key.fingerprint(HashAlg::Sha256);
+        match revoked::is_revoked(file, shown) {
+            Ok(false) => return false,
+            Ok(true) => {
+                ui.warn(&format!("Host key {kind} {fingerprint} revoked by file {path}"));
+            }
+            Err(error) => ui.warn(&format!(
+                "Error checking host key {kind} {fingerprint} in revoked keys file {path}: {}",
+                system_words(&error)
+            )),
+        }
+        true
+    }
+
+    /// Judges a certificate; `None` if it proves nothing, and the key inside must speak for itself.
+    fn judge_certificate(
+        &self,
+        certificate: &Certificate,
+        key: &PublicKey,
+        ui: &dyn Ui,
+    ) -> Option<Outcome> {
+        let mut authority = Vec::new();
+        certificate.signature_key().encode(&mut authority).ok()?;
+        if self.known.check(&authority) == Verdict::Revoked {
+            ui.warn(&self.revoked(key));
+            return Some(REFUSED);
+        }
+        if !self.known.is_authority(&authority) {
+            tracing::debug!("no authority that is known vouches for the host");
+            return None;
+        }
+        let alias = self.settings.host_key_alias.as_ref();
+        let name = alias.unwrap_or(&self.settings.host_name);
+        match host_cert::check(certificate, name, &self.authorities) {
+            Ok(()) => Some(Outcome::Accepted),
+            Err(reason) => {
+                ui.warn(reason);
+                None
+            }
+        }
+    }
+
+    async fn judge_key(
+        &mut self,
+        key: &PublicKey,
+        blob: &[u8],
+        ui: &dyn Ui,
+    ) -> Result<Outcome, LoginError> {
+        let outcome = match self.known.check(blob) {
+            Verdict::Known(entry) => {
+                let file = entry.file.clone();
+                self.updatable = self.settings.user_known_hosts_files.contains(&file);
+                if self.settings.host_keys.visual {
+                    ui.tell(&format!("Host key fingerprint is {}", portrait(key)));
+                }
+                return self.check_address(key, blob, &file, ui).await;
+            }
             Verdict::Revoked => {
                 ui.warn(&self.revoked(key));
                 REFUSED
@@ -111,7 +251,7 @@ impl<'a> Checker<'a> {
                         "Host key for {} has changed and you have requested strict checking.",
                         self.place.lookup_name
                     ));
-                    return REFUSED;
+                    return Ok(REFUSED);
                 }
                 if self.settings.password_authentication {
                     ui.warn(
@@ -123,21 +263,26 @@ impl<'a> Checker<'a> {
                 }
                 Outcome::Distrusted
             }
-            Verdict::Unknown if self.known_without_port(&blob) => Outcome::Accepted,
-            Verdict::Unknown => match self.settings.strict_host_key_checking {
-                StrictHostKeyChecking::Yes => self.refuse_unknown(key, ui),
-                StrictHostKeyChecking::Ask if self.settings.batch_mode => {
-                    self.refuse_unknown(key, ui)
+            Verdict::Unknown if self.known_without_port(blob) => Outcome::Accepted,
+            Verdict::Unknown => {
+                let outcome = match self.settings.strict_host_key_checking {
+                    StrictHostKeyChecking::Yes => self.refuse_unknown(key, ui),
+                    StrictHostKeyChecking::Ask if self.settings.batch_mode => {
+                        self.refuse_unknown(key, ui)
+                    }
+                    StrictHostKeyChecking::Ask => self.ask(key, blob, ui).await,
+                    StrictHostKeyChecking::AcceptNew | StrictHostKeyChecking::Off => {
+                        Outcome::Accepted
+                    }
+                };
+                if outcome == Outcome::Accepted {
+                    self.learn(key, blob, ui);
+                    self.updatable = true;
                 }
-                StrictHostKeyChecking::Ask => match self.ask(key, &blob, ui).await {
-                    Outcome::Accepted => self.learn(key, &blob, ui),
-                    refused => refused,
-                },
-                StrictHostKeyChecking::AcceptNew | StrictHostKeyChecking::Off => {
-                    self.learn(key, &blob, ui)
-                }
-            },
-        }
+                outcome
+            }
+        };
+        Ok(outcome)
     }
 
     /// Whether the key is known under the name without the port: silently
@@ -149,7 +294,7 @@ impl<'a> Checker<'a> {
                 &self.settings.global_known_hosts_files,
                 name,
             );
-            known.check(blob) == Verdict::Known
+            matches!(known.check(blob), Verdict::Known(_))
         })
     }
 
@@ -179,41 +324,109 @@ impl<'a> Checker<'a> {
                 text
             }
         };
-        let mut prompt = format!(
+        let shown = match self.settings.host_keys.visual {
+            true => portrait(key),
+            false => format!("{fingerprint}."),
+        };
+        let question = format!(
             "The authenticity of host '{} ({})' can't be established.\n\
-             {} key fingerprint is {fingerprint}.\n{names}\n\
+             {} key fingerprint is {shown}\n{names}\n\
              Are you sure you want to continue connecting (yes/no/[fingerprint])? ",
             self.place.lookup_name,
             self.place.address,
             kind_word(key),
         );
-        loop {
-            let answer = match ui.ask(&prompt, Echo::On).await {
-                Ok(answer) => answer,
-                Err(PromptError::Interrupted) => return Outcome::Refused(Refusal::Interrupted),
-                Err(_) => return Outcome::Refused(Refusal::Verification),
-            };
-            let answer = answer.trim();
-            if answer.eq_ignore_ascii_case("yes") || answer == fingerprint {
-                return Outcome::Accepted;
+        confirm(question, Some(&fingerprint), ui).await
+    }
+
+    /// With CheckHostIP, the host's address must have the same key, or none yet.
+    async fn check_address(
+        &mut self,
+        key: &PublicKey,
+        blob: &[u8],
+        found: &Path,
+        ui: &dyn Ui,
+    ) -> Result<Outcome, LoginError> {
+        let Some(address) = self.place.checked_address.clone() else {
+            return Ok(Outcome::Accepted);
+        };
+        let settings = self.settings;
+        let mut known = KnownHosts::load(
+            &settings.user_known_hosts_files,
+            &settings.global_known_hosts_files,
+            &address,
+        );
+        if let Some(command) = &settings.host_keys.command {
+            let purpose = Purpose::Address(key);
+            let text = host_command::run(command, purpose, &address).await?;
+            known.add(purpose.source(), &text, &address);
+        }
+        let kind = kind_word(key);
+        match known.check(blob) {
+            Verdict::Known(entry) => {
+                self.updatable &= settings.user_known_hosts_files.contains(&entry.file);
+                Ok(Outcome::Accepted)
             }
-            if answer.is_empty() || answer.eq_ignore_ascii_case("no") {
-                return Outcome::Refused(Refusal::Verification);
+            Verdict::Revoked => {
+                ui.warn(&self.revoked(key));
+                Ok(REFUSED)
             }
-            prompt = "Please type 'yes', 'no' or the fingerprint: ".into();
+            Verdict::Unknown => {
+                if let Some(file) = settings.user_known_hosts_files.first() {
+                    let hash = settings.hash_known_hosts;
+                    let kind_name = wire_kind(key);
+                    match known_hosts::append(file, &[&address], &kind_name, blob, hash) {
+                        Ok(()) => ui.tell(&format!(
+                            "Warning: Permanently added the {kind} host key for IP address \
+                             '{address}' to the list of known hosts."
+                        )),
+                        Err(_) => ui.tell(&format!(
+                            "Failed to add the {kind} host key for IP address '{address}' to \
+                             the list of known hosts ({}).",
+                            file.display()
+                        )),
+                    }
+                }
+                Ok(Outcome::Accepted)
+            }
+            Verdict::Changed(entry) => {
+                ui.warn(&format!(
+                    "Warning: the {kind} host key for '{}' differs from the key for the IP \
+                     address '{address}'\nOffending key for IP in {}:{}\nMatching host key in {}",
+                    self.place.lookup_name,
+                    entry.file.display(),
+                    entry.line,
+                    found.display(),
+                ));
+                match settings.strict_host_key_checking {
+                    StrictHostKeyChecking::Off => Ok(Outcome::Accepted),
+                    StrictHostKeyChecking::Ask if !settings.batch_mode => {
+                        let question =
+                            "Are you sure you want to continue connecting (yes/no)? ".to_owned();
+                        Ok(confirm(question, None, ui).await)
+                    }
+                    _ => {
+                        ui.warn("Exiting, you have requested strict checking.");
+                        Ok(REFUSED)
+                    }
+                }
+            }
         }
     }
 
     /// Writes the key down. Failing to is no reason to refuse the host.
-    fn learn(&self, key: &PublicKey, blob: &[u8], ui: &dyn Ui) -> Outcome {
+    fn learn(&self, key: &PublicKey, blob: &[u8], ui: &dyn Ui) {
         let Some(file) = self.settings.user_known_hosts_files.first() else {
-            return Outcome::Accepted;
+            return;
         };
         let kind = wire_kind(key);
-        let name = &self.place.lookup_name;
-        match known_hosts::append(file, name, &kind, blob, self.settings.hash_known_hosts) {
+        let name = self.place.lookup_name.as_str();
+        let address = self.place.checked_address.as_deref();
+        let names: Vec<&str> = std::iter::once(name).chain(address).collect();
+        let said = names.join(",");
+        match known_hosts::append(file, &names, &kind, blob, self.settings.hash_known_hosts) {
             Ok(()) => ui.tell(&format!(
-                "Warning: Permanently added '{name}' ({}) to the list of known hosts.",
+                "Warning: Permanently added '{said}' ({}) to the list of known hosts.",
                 kind_word(key)
             )),
             Err(error) => {
@@ -224,7 +437,6 @@ impl<'a> Checker<'a> {
                 ));
             }
         }
-        Outcome::Accepted
     }
 
     fn changed(&self, key: &PublicKey, entry: &Entry) -> String {
@@ -266,11 +478,68 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Asks until the answer is yes, no or the fingerprint.
+async fn confirm(question: String, fingerprint: Option<&str>, ui: &dyn Ui) -> Outcome {
+    let mut prompt = question;
+    loop {
+        let answer = match ui.ask(&prompt, Echo::On).await {
+            Ok(answer) => answer,
+            Err(PromptError::Interrupted) => return Outcome::Refused(Refusal::Interrupted),
+            Err(_) => return REFUSED,
+        };
+        let answer = answer.trim();
+        if answer.eq_ignore_ascii_case("yes") || Some(answer) == fingerprint {
+            return Outcome::Accepted;
+        }
+        if answer.is_empty() || answer.eq_ignore_ascii_case("no") {
+            return REFUSED;
+        }
+        prompt = match fingerprint {
+            Some(_) => "Please type 'yes', 'no' or the fingerprint: ".into(),
+            None => "Please type 'yes' or 'no': ".into(),
+        };
+    }
+}
+
+/// The fingerprint with its picture (VisualHostKey).
+fn portrait(key: &PublicKey) -> String {
+    let fingerprint = key.fingerprint(HashAlg::Sha256);
+    let header = match bits(key.key_data()) {
+        Some(bits) => format!("[{} {bits}]", kind_word(key)),
+        None => format!("[{}]", kind_word(key)),
+    };
+    format!("{fingerprint}\n{}", fingerprint.to_randomart(&header))
+}
+
+/// The size of a key as OpenSSH counts it.
+fn bits(key: &KeyData) -> Option<u32> {
+    match key {
+        KeyData::Rsa(key) => {
+            let bytes = key.n().as_positive_bytes()?;
+            let unused = bytes.first()?.leading_zeros();
+            Some(u32::try_from(bytes.len()).ok()?.checked_mul(8)? - unused)
+        }
+        KeyData::Ed25519(_) | KeyData::SkEd25519(_) => Some(256),
+        KeyData::Ecdsa(key) => match key.curve() {
+            EcdsaCurve::NistP256 => Some(256),
+            EcdsaCurve::NistP384 => Some(384),
+            EcdsaCurve::NistP521 => Some(521),
+        },
+        KeyData::SkEcdsaSha2NistP256(_) => Some(256),
+        _ => None,
+    }
+}
+
+/// Returns whether a key is an RSA one that RequiredRSASize rules out.
+pub(super) fn too_short(key: &KeyData, required_bits: u32) -> bool {
+    matches!(key, KeyData::Rsa(_)) && bits(key).is_none_or(|bits| bits < required_bits)
+}
+
 /// How many other names of a key the question shows, as OpenSSH.
 const OTHER_NAMES: usize = 8;
 
 /// The key's type as it stands in known_hosts: RSA keys have one name, whatever they sign with.
-fn wire_kind(key: &PublicKey) -> String {
+pub(super) fn wire_kind(key: &PublicKey) -> String {
     match key.algorithm() {
         Algorithm::Rsa { .. } => "ssh-rsa".into(),
         other => other.as_str().to_owned(),
@@ -278,7 +547,7 @@ fn wire_kind(key: &PublicKey) -> String {
 }
 
 /// The key's type as OpenSSH says it to people.
-fn kind_word(key: &PublicKey) -> &'static str {
+pub(super) fn kind_word(key: &PublicKey) -> &'static str {
     word_for(&wire_kind(key))
 }
 

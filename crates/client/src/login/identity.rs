@@ -3,7 +3,8 @@
 //! Order, as OpenSSH's `pubkey_prepare` (9.2, sshconnect2.c) has it: keys of
 //! the agent that the configuration names, in the agent's order; the agent's
 //! other keys, unless IdentitiesOnly; what is left of the files, each followed
-//! by its certificate.
+//! by its certificate, or all followed by those of CertificateFile. A certificate
+//! is signed for by the first key it is about, in the agent or in a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,13 @@ pub(super) struct Candidate {
     pub(super) source: Source,
 }
 
+impl Candidate {
+    /// A certificate; which key signs for it is found when all are known.
+    fn certificate(certificate: Certificate) -> Self {
+        Self { public: Public::Certificate(Box::new(certificate)), source: Source::Nowhere }
+    }
+}
+
 /// What is known of a key without its private half.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Public {
@@ -38,6 +46,8 @@ pub(super) enum Public {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Agent,
+    /// The agent holds the key that a certificate on disk is about.
+    AgentKey(PublicKey),
     File(PathBuf),
     /// Only the public half is on disk; of use if the agent has the rest.
     Nowhere,
@@ -74,8 +84,25 @@ impl From<AgentIdentity> for Public {
     }
 }
 
-/// Reads what the identity files say without a passphrase.
-pub(super) fn read_files(files: &[IdentityFile], ui: &dyn Ui) -> Vec<Candidate> {
+/// Reads what the identity and certificate files say without a passphrase.
+///
+/// Certificates named in the configuration take the place of those beside the keys.
+pub(super) fn read_files(
+    files: &[IdentityFile],
+    certificates: &[PathBuf],
+    ui: &dyn Ui,
+) -> Vec<Candidate> {
+    let mut candidates = read_identities(files, certificates.is_empty(), ui);
+    for path in certificates {
+        match read_certificate(path) {
+            Ok(certificate) => candidates.push(Candidate::certificate(certificate)),
+            Err(why) => ui.tell(&format!("Load certificate \"{}\": {why}", path.display())),
+        }
+    }
+    candidates
+}
+
+fn read_identities(files: &[IdentityFile], certified: bool, ui: &dyn Ui) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for file in files {
         match read_public(&file.path) {
@@ -99,11 +126,8 @@ pub(super) fn read_files(files: &[IdentityFile], ui: &dyn Ui) -> Vec<Candidate> 
             }
             Err(_) => continue,
         }
-        if let Some(certificate) = read_certificate(&file.path) {
-            candidates.push(Candidate {
-                public: Public::Certificate(Box::new(certificate)),
-                source: Source::File(file.path.clone()),
-            });
+        if certified && let Ok(certificate) = read_certificate(&beside(&file.path, "-cert.pub")) {
+            candidates.push(Candidate::certificate(certificate));
         }
     }
     candidates
@@ -128,8 +152,30 @@ pub(super) fn order(
         }
     }
     named.append(&mut others);
-    named.extend(files.into_iter().filter(|candidate| candidate.source != Source::Nowhere));
+    named.append(&mut files);
+    for index in 0..named.len() {
+        if let Some(source) = signer_of(&named, index)
+            && let Some(certified) = named.get_mut(index)
+        {
+            certified.source = source;
+        }
+    }
+    named.retain(|candidate| candidate.source != Source::Nowhere);
     named
+}
+
+/// Finds the key that signs for a certificate of which only that is at hand.
+fn signer_of(all: &[Candidate], index: usize) -> Option<Source> {
+    let certified = all.get(index).filter(|candidate| candidate.source == Source::Nowhere)?;
+    let Public::Certificate(certificate) = &certified.public else { return None };
+    all.iter().find_map(|candidate| match (&candidate.public, &candidate.source) {
+        (Public::Key(key), source) if key.key_data() == certificate.public_key() => match source {
+            Source::Agent => Some(Source::AgentKey(key.clone())),
+            Source::File(path) => Some(Source::File(path.clone())),
+            Source::AgentKey(_) | Source::Nowhere => None,
+        },
+        _ => None,
+    })
 }
 
 fn read_public(path: &Path) -> io::Result<(Public, Source)> {
@@ -159,10 +205,18 @@ fn read_public(path: &Path) -> io::Result<(Public, Source)> {
     Ok((public, source))
 }
 
-fn read_certificate(path: &Path) -> Option<Certificate> {
-    let text = read_text(&beside(path, "-cert.pub")).ok()?;
-    let certificate = Certificate::from_openssh(text.trim()).ok()?;
-    certificate.cert_type().is_user().then_some(certificate)
+/// Reads a certificate of a user.
+///
+/// # Errors
+/// Why there is none, in words.
+fn read_certificate(path: &Path) -> Result<Certificate, String> {
+    let text = read_text(path).map_err(|error| system_words(&error))?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    let certificate = Certificate::from_openssh(line).map_err(|_| "invalid format")?;
+    match certificate.cert_type().is_user() {
+        true => Ok(certificate),
+        false => Err("not a certificate of a user".to_owned()),
+    }
 }
 
 /// Private keys pass through here, so the text is wiped when dropped.
@@ -358,6 +412,37 @@ mod tests {
     fn with_identities_only_the_agents_other_keys_are_not_offered() {
         let ordered = order(vec![file(1), file(2)], vec![held(9), held(2)], true);
         assert_eq!(shape(&ordered), [(2, true), (1, false)]);
+    }
+
+    fn certified(seed: u8) -> Candidate {
+        use russh::keys::ssh_key::certificate::{Builder, CertType};
+
+        let authority = PrivateKey::from_openssh(AUTHORITY).expect("a key");
+        let mut builder = Builder::new([0; 32], key(seed).key_data().clone(), 0, u64::MAX - 1)
+            .expect("sound times");
+        builder.cert_type(CertType::User).expect("once");
+        builder.valid_principal("user").expect("a name");
+        Candidate::certificate(builder.sign(&authority).expect("a certificate"))
+    }
+
+    const AUTHORITY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+QyNTUxOQAAACCzPq7zfqLffKoBDe/eo04kH2XxtSmk9D7RQyf1xUqrYgAAAJgAIAxdACAM
+XQAAAAtzc2gtZWQyNTUxOQAAACCzPq7zfqLffKoBDe/eo04kH2XxtSmk9D7RQyf1xUqrYg
+AAAEC2BsIi0QwW2uFscKTUUXNHLsYX4FxlaSDSblbAj7WR7bM+rvN+ot98qgEN796jTiQf
+ZfG1KaT0PtFDJ/XFSqtiAAAAEHVzZXJAZXhhbXBsZS5jb20BAgMEBQ==
+-----END OPENSSH PRIVATE KEY-----";
+
+    #[test]
+    fn a_certificate_is_signed_for_by_the_agents_key_or_else_by_the_files() {
+        let sources = |agent| {
+            let ordered = order(vec![file(1), certified(1)], agent, true);
+            ordered.into_iter().map(|candidate| candidate.source).collect::<Vec<_>>()
+        };
+        assert_eq!(sources(vec![held(1)]), [Source::Agent, Source::AgentKey(key(1))]);
+        let path = || Source::File("/1".into());
+        assert_eq!(sources(vec![]), [path(), path()]);
+        assert!(order(vec![certified(1)], vec![], true).is_empty());
     }
 
     #[test]

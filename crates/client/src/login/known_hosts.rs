@@ -4,15 +4,18 @@
 //! `*`, `?` and `!`, `[host]:port`, markers, comments, tabs), several files at
 //! once, and appends to the first. Lines it cannot read are passed over, as in
 //! OpenSSH, and never rewritten.
+//! Replacing keys that a server has renewed is in [`update`].
 //! Not here: what to do about the answer; see [`host_key`](super::host_key).
 //!
 //! Invariant: a key is compared as its bytes on the wire, so that a key type
 //! unknown to us can still be revoked or found to have changed.
 
+pub(super) mod update;
+
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -48,8 +51,8 @@ enum Marker {
 /// What is known of a key shown by the host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict<'a> {
-    /// It is this host's key.
-    Known,
+    /// It is this host's key; the last such line.
+    Known(&'a Entry),
     /// Nothing is known of this host.
     Unknown,
     /// The host is known by another key; the last such line.
@@ -71,20 +74,40 @@ impl KnownHosts {
         Self { entries }
     }
 
+    /// Takes lines that did not come from a file; `source` stands for its name.
+    pub(super) fn add(&mut self, source: &str, text: &[u8], name: &str) {
+        let found = parse(Path::new(source), text, |hosts| names_host(hosts, name));
+        self.entries.extend(found);
+    }
+
     /// Judges a key, given as its wire encoding.
     pub(super) fn check(&self, key: &[u8]) -> Verdict<'_> {
         let same = |entry: &&Entry| entry.key == key;
-        let with = |marker| self.entries.iter().rev().filter(move |e| e.marker == marker);
-        if with(Marker::Revoked).any(|entry| same(&entry)) {
+        if self.with(Marker::Revoked).any(|entry| same(&entry)) {
             Verdict::Revoked
-        } else if with(Marker::None).any(|entry| same(&entry)) {
-            Verdict::Known
+        } else if let Some(entry) = self.with(Marker::None).find(same) {
+            Verdict::Known(entry)
         } else {
-            match with(Marker::None).next() {
+            match self.with(Marker::None).next() {
                 Some(entry) => Verdict::Changed(entry),
                 None => Verdict::Unknown,
             }
         }
+    }
+
+    /// The lines with a marker, the last one first.
+    fn with(&self, marker: Marker) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().rev().filter(move |entry| entry.marker == marker)
+    }
+
+    /// Returns whether some authority may vouch for this host.
+    pub(super) fn has_authority(&self) -> bool {
+        self.with(Marker::CertAuthority).next().is_some()
+    }
+
+    /// Returns whether this key, as its wire encoding, is an authority for this host.
+    pub(super) fn is_authority(&self, key: &[u8]) -> bool {
+        self.with(Marker::CertAuthority).any(|entry| entry.key == key)
     }
 
     /// Returns whether the host is known by a key of this type.
@@ -118,11 +141,11 @@ pub(super) fn other_names(files: &[PathBuf], key: &[u8], limit: usize) -> (Vec<S
 
 /// Adds a key to `file`, creating it (and a `.ssh` around it) if need be.
 ///
-/// Nothing that is there is touched: one write, in append mode, so that two
+/// Nothing that is there is touched: one write, in append mode and under a lock, so that two
 /// clients at once leave two whole lines.
 pub(super) fn append(
     file: &Path,
-    name: &str,
+    names: &[&str],
     kind: &str,
     key: &[u8],
     hash: bool,
@@ -133,13 +156,25 @@ pub(super) fn append(
         // Best effort: opening the file tells what is wrong.
         let _ = fs::DirBuilder::new().mode(0o700).create(directory);
     }
-    let mut out =
-        fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)?;
-    let hosts =
-        if hash { hashed(&name.to_ascii_lowercase(), &random_salt()?) } else { name.to_owned() };
+    let mut out = update::open_locked(file)?;
     let start = if ends_in_newline(&mut out)? { "" } else { "\n" };
-    let line = format!("{start}{hosts} {kind} {}\n", BASE64.encode(key));
-    out.write_all(line.as_bytes())
+    let lines = new_lines(names, kind, key, hash)?;
+    out.write_all(format!("{start}{lines}").as_bytes())
+}
+
+/// Returns the text that makes `key` known by these names: one line, or one for each name if
+/// names are hashed.
+fn new_lines(names: &[&str], kind: &str, key: &[u8], hash: bool) -> io::Result<String> {
+    let key = BASE64.encode(key);
+    if !hash {
+        return Ok(format!("{} {kind} {key}\n", names.join(",")));
+    }
+    let mut lines = String::new();
+    for name in names {
+        let name = hashed(&name.to_ascii_lowercase(), &random_salt()?);
+        lines.push_str(&format!("{name} {kind} {key}\n"));
+    }
+    Ok(lines)
 }
 
 /// Returns the name a host is looked up by: with its port, unless it is 22.
@@ -294,5 +329,4 @@ pub(super) fn wildcard(pattern: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "known_hosts_tests.rs"]
 mod tests;

@@ -21,10 +21,14 @@ mod auth;
 mod dial;
 mod gate;
 mod handler;
+mod host_cert;
+mod host_command;
 mod host_key;
 mod identity;
 mod known_hosts;
 mod methods;
+mod renewed;
+mod revoked;
 mod signer;
 mod ui;
 
@@ -34,8 +38,9 @@ use std::time::Duration;
 
 use russh::client::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, UpdateHostKeys};
 
 pub(crate) use agent::AGENT_LOG_TARGET;
 pub(crate) use handler::{Connection, Shared, lost_reason};
@@ -45,8 +50,18 @@ pub use ui::{Echo, PromptError, Ui};
 
 /// An authenticated ssh connection.
 pub struct Login {
-    pub(crate) handle: Handle<Connection>,
+    pub(crate) handle: Arc<Handle<Connection>>,
     pub(crate) shared: Arc<Shared>,
+    /// Keeps known_hosts up to date; ends with the connection.
+    renewal: Option<JoinHandle<()>>,
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
+    }
 }
 
 impl Login {
@@ -78,13 +93,14 @@ pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginErr
         &settings.global_known_hosts_files,
         &place.lookup_name,
     );
-    let config = Arc::new(algorithms::russh_config(settings, &known)?);
+    let config = Arc::new(algorithms::russh_config(settings, &expected(settings, &place).await?)?);
 
     let (events_tx, mut events) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::new(settings, dialled.peer));
     let connection = Connection::new(events_tx, Arc::clone(&shared));
 
-    let mut checker = host_key::Checker::new(settings, place, known);
+    let authorities = algorithms::authorities(settings)?;
+    let mut checker = host_key::Checker::new(settings, place, known, authorities);
     let handle = handshake(
         config,
         dialled,
@@ -102,10 +118,42 @@ pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginErr
         Failure::Ssh(error) => checker.refusal().unwrap_or_else(|| shared.handshake_error(&error)),
     })?;
 
-    let handle = auth::Authentication::new(settings, ui, &mut events, &shared, checker.passwords())
-        .run(handle)
-        .await?;
-    Ok(Login { handle, shared })
+    let handle =
+        auth::Authentication::new(settings, ui, &mut events, &shared, checker.passwords())?
+            .run(handle)
+            .await?;
+    let handle = Arc::new(handle);
+    let mut renewal = None;
+    if let Some(name) = checker.update_as().filter(|_| shared.announces()) {
+        let update = renewed::Update::new(settings, name);
+        if settings.host_keys.update == UpdateHostKeys::Yes {
+            let (shared, handle) = (Arc::clone(&shared), Arc::downgrade(&handle));
+            renewal = Some(tokio::spawn(update.silently(shared, handle)));
+        } else if !settings.batch_mode {
+            // Before the session has the terminal. The server may have nothing to announce.
+            let announced = tokio::time::timeout(ANNOUNCEMENT_GRACE, shared.announced()).await;
+            update.asking(&announced.unwrap_or_default(), &handle, ui).await;
+        }
+    }
+    Ok(Login { handle, shared, renewal })
+}
+
+/// What is known of the host before it has shown its key, for the order to ask for keys in.
+async fn expected(
+    settings: &Settings,
+    place: &host_key::Place,
+) -> Result<known_hosts::KnownHosts, LoginError> {
+    let name = &place.lookup_name;
+    let mut known = known_hosts::KnownHosts::load(
+        &settings.user_known_hosts_files,
+        &settings.global_known_hosts_files,
+        name,
+    );
+    if let Some(command) = &settings.host_keys.command {
+        let purpose = host_command::Purpose::Order;
+        known.add(purpose.source(), &host_command::run(command, purpose, name).await?, name);
+    }
+    Ok(known)
 }
 
 enum Failure {
@@ -135,7 +183,7 @@ async fn handshake(
         tokio::select! {
             biased;
             Some(event) = events.recv() => match event {
-                handler::Event::HostKey { key, verdict } => {
+                handler::Event::HostKey { shown: key, verdict } => {
                     shown = true;
                     let accepted = checker.check(&key, ui).await;
                     // The asker is gone only if the connection is.
@@ -155,6 +203,9 @@ async fn until(deadline: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+/// How long UpdateHostKeys `ask` waits for an announcement of the server.
+const ANNOUNCEMENT_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a failed signature or a lost connection may keep us from saying why.
 const DISCONNECT_GRACE: Duration = Duration::from_millis(500);
@@ -211,6 +262,15 @@ pub enum LoginError {
     /// Why has already been said through the [`Ui`].
     #[error("Host key verification failed.")]
     HostKey,
+    /// The host's RSA key is shorter than RequiredRSASize.
+    #[error("Bad server host key: Invalid key length")]
+    ShortHostKey,
+    /// KnownHostsCommand did not tell what is known of the host.
+    #[error("KnownHostsCommand {reason}\nKnownHostsCommand failed")]
+    KnownHostsCommand {
+        /// The program and what became of it.
+        reason: String,
+    },
     /// Every method was tried, or none may be.
     #[error("{user}@{host}: Permission denied ({methods}).")]
     Denied {

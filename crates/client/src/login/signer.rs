@@ -11,7 +11,7 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::signature::Signer as _;
 use russh::keys::ssh_encoding::Encode;
 use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{HashAlg, PrivateKey};
+use russh::keys::{HashAlg, PrivateKey, PublicKey};
 
 use super::agent::Agent;
 use super::identity::{LoadError, Loader};
@@ -20,8 +20,10 @@ use super::identity::{LoadError, Loader};
 pub(super) enum Signer<'a> {
     /// The agent holds the key.
     Agent(&'a mut Agent),
-    /// The key is in a file, read when it is needed.
-    File(Loader<'a>),
+    /// The agent holds this key, of which the certificate is not the agent's.
+    AgentKey(&'a mut Agent, PublicKey),
+    /// The key is in a file, read when it is needed, and then kept in the second field.
+    File(Loader<'a>, Option<Arc<PrivateKey>>),
     /// The key is at hand.
     Loaded(Arc<PrivateKey>),
 }
@@ -35,6 +37,8 @@ pub(super) enum SignError {
     Agent(#[source] russh::keys::Error),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("the key is on a security token")]
+    SecurityKey,
     #[error("the key cannot sign")]
     Key,
 }
@@ -52,9 +56,16 @@ impl russh::Signer for Signer<'_> {
             Self::Agent(agent) => {
                 agent.sign(identity, hash, to_sign).await.map_err(SignError::Agent)
             }
-            Self::File(loader) => {
+            Self::AgentKey(agent, key) => {
+                let identity =
+                    AgentIdentity::PublicKey { key: key.clone(), comment: String::new() };
+                agent.sign(&identity, hash, to_sign).await.map_err(SignError::Agent)
+            }
+            Self::File(loader, loaded) => {
                 let key = loader.load().await?;
-                sign(&key, hash, to_sign)
+                let signed = sign(&key, hash, to_sign);
+                *loaded = Some(key);
+                signed
             }
             Self::Loaded(key) => sign(key, hash, to_sign),
         }
@@ -68,6 +79,9 @@ fn sign(
     mut to_sign: Vec<u8>,
 ) -> Result<Vec<u8>, SignError> {
     let signature = match key.key_data() {
+        KeypairData::SkEd25519(_) | KeypairData::SkEcdsaSha2NistP256(_) => {
+            return Err(SignError::SecurityKey);
+        }
         KeypairData::Rsa(pair) => (pair, hash).try_sign(&to_sign),
         other => other.try_sign(&to_sign),
     }

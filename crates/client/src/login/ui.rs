@@ -23,6 +23,9 @@ pub trait Ui: Send + Sync {
         echo: Echo,
     ) -> BoxFuture<'a, Result<Zeroizing<String>, PromptError>>;
 
+    /// Asks for a permission, which is refused where only a terminal could be asked.
+    fn permit<'a>(&'a self, question: &'a str) -> BoxFuture<'a, bool>;
+
     /// Tells something that OpenSSH tells at its default level (LogLevel INFO).
     fn tell(&self, text: &str);
 

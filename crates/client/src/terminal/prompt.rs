@@ -1,5 +1,7 @@
 //! Prompts: questions and secrets, asked on `/dev/tty`.
 //!
+//! Where there is none, or the user wants it so, an [askpass] program asks.
+//!
 //! Standard input and output are the remote program's; a person is asked on
 //! the controlling terminal, as ssh does. While an answer is read the terminal
 //! hands over single keys, so that the interrupt key takes effect at once and
@@ -23,7 +25,8 @@ use rustix::termios::{
 use tokio::io::unix::AsyncFd;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::config::settings::LogLevel;
+use super::askpass;
+use crate::config::settings::{Askpass, LogLevel};
 use crate::login::{Echo, PromptError, Ui};
 use crate::remote::BoxFuture;
 use crate::sys::signals::RestoreBeforeEnd;
@@ -32,15 +35,16 @@ use crate::sys::signals::RestoreBeforeEnd;
 #[derive(Debug)]
 pub struct TtyUi {
     log_level: LogLevel,
+    askpass: Askpass,
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
 }
 
 impl TtyUi {
-    /// A person who wants to hear no more than `log_level`.
+    /// A person who wants to hear no more than `log_level`, and may have a program to ask by.
     #[must_use]
-    pub fn new(log_level: LogLevel) -> Self {
-        Self { log_level, asking: tokio::sync::Mutex::default() }
+    pub fn new(log_level: LogLevel, askpass: Askpass) -> Self {
+        Self { log_level, askpass, asking: tokio::sync::Mutex::default() }
     }
 
     fn say(&self, level: LogLevel, text: &str) {
@@ -58,7 +62,26 @@ impl Ui for TtyUi {
     ) -> BoxFuture<'a, Result<Zeroizing<String>, PromptError>> {
         Box::pin(async move {
             let _turn = self.asking.lock().await;
-            ask(prompt, echo).await
+            match &self.askpass {
+                Askpass::Never => ask(prompt, echo).await,
+                Askpass::Always(program) => askpass::ask(program, prompt, None).await,
+                Askpass::WithoutTerminal(program) => match ask(prompt, echo).await {
+                    Err(PromptError::NoTerminal) => askpass::ask(program, prompt, None).await,
+                    answer => answer,
+                },
+            }
+        })
+    }
+
+    fn permit<'a>(&'a self, question: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let _turn = self.asking.lock().await;
+            let (Askpass::Always(program) | Askpass::WithoutTerminal(program)) = &self.askpass
+            else {
+                return false;
+            };
+            let answer = askpass::ask(program, question, Some("confirm")).await;
+            answer.is_ok_and(|answer| answer.is_empty() || answer.eq_ignore_ascii_case("yes"))
         })
     }
 

@@ -172,6 +172,60 @@ pub fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
+/// An agent of its own, which ends with the test.
+pub struct SshAgent {
+    child: std::process::Child,
+    pub socket: std::path::PathBuf,
+}
+
+impl SshAgent {
+    pub fn start(sshd: &Sshd) -> Self {
+        let socket = sshd.path("agent");
+        let child = Command::new("ssh-agent")
+            .args(["-D", "-a"])
+            .arg(&socket)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("ssh-agent comes with ssh");
+        while !socket.exists() {
+            std::thread::yield_now();
+        }
+        Self { child, socket }
+    }
+
+    pub fn add(&self, key: &std::path::Path) {
+        let status = Command::new("ssh-add")
+            .arg("-q")
+            .arg(key)
+            .env("SSH_AUTH_SOCK", &self.socket)
+            .status()
+            .expect("ssh-add comes with ssh");
+        assert!(status.success());
+    }
+}
+
+impl SshAgent {
+    /// Takes all keys away.
+    pub fn clear(&self) {
+        let cleared =
+            Command::new("ssh-add").args(["-q", "-D"]).env("SSH_AUTH_SOCK", &self.socket).status();
+        assert!(cleared.expect("ssh-add comes with ssh").success());
+    }
+
+    /// What `ssh-add -L` prints.
+    pub fn list(&self) -> String {
+        let listed = Command::new("ssh-add").arg("-L").env("SSH_AUTH_SOCK", &self.socket).output();
+        String::from_utf8(listed.expect("ssh-add comes with ssh").stdout).expect("text")
+    }
+}
+
+impl Drop for SshAgent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Answers prompts from a list, and remembers everything it was told.
 #[derive(Default)]
 pub struct Script {
@@ -211,6 +265,10 @@ impl Ui for Script {
                 None => Err(PromptError::NoTerminal),
             }
         })
+    }
+
+    fn permit<'a>(&'a self, question: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(async move { self.ask(question, Echo::On).await.is_ok_and(|a| *a == "yes") })
     }
 
     fn tell(&self, text: &str) {

@@ -1,0 +1,57 @@
+//! The keywords about host keys, beside the files of known_hosts and StrictHostKeyChecking.
+//!
+//! Names are expanded, nothing is opened or run.
+
+use super::error::ConfigError;
+use super::expand::Tokens;
+use super::lex;
+use super::options::Options;
+use super::paths::Paths;
+use super::settings::{HostKeySettings, UpdateHostKeys};
+
+/// Resolves them; with `must_not_ask` UpdateHostKeys `ask` is off.
+///
+/// # Errors
+/// A name or a command that cannot be expanded.
+pub(super) fn settings(
+    options: &Options,
+    paths: &Paths<'_>,
+    tokens: &Tokens<'_>,
+    must_not_ask: bool,
+) -> Result<HostKeySettings, ConfigError> {
+    let flag = |slot| options.flag(slot).unwrap_or(false);
+    let is_set = |word: &&str| !word.eq_ignore_ascii_case("none");
+    let revoked_file = options.word("revokedhostkeys").filter(is_set);
+    let revoked_file =
+        revoked_file.map(|path| paths.expand("RevokedHostKeys", path)).transpose()?;
+    let command = options.word("knownhostscommand").filter(is_set);
+    Ok(HostKeySettings {
+        check_ip: flag("checkhostip"),
+        command: command.map(|text| words(text, tokens)).transpose()?,
+        trust_loopback: flag("nohostauthenticationforlocalhost"),
+        revoked_file: revoked_file.map(Into::into),
+        update: update(options, must_not_ask),
+        visual: flag("visualhostkey"),
+    })
+}
+
+/// The tokens of KnownHostsCommand that stand for what the host shows.
+const KEY_TOKENS: &str = "HIKtf";
+
+fn words(text: &str, tokens: &Tokens<'_>) -> Result<Vec<String>, ConfigError> {
+    let failed = |problem: String| ConfigError::Expansion { keyword: "KnownHostsCommand", problem };
+    let words = lex::arguments(text).map_err(|_| failed("invalid quotes".to_owned()))?;
+    words.iter().map(|word| tokens.expand_before(KEY_TOKENS, word).map_err(failed)).collect()
+}
+
+/// Where nothing is said, only the usual files are kept up to date.
+fn update(options: &Options, must_not_ask: bool) -> UpdateHostKeys {
+    match options.word("updatehostkeys").map(str::to_ascii_lowercase).as_deref() {
+        Some("ask") if must_not_ask => UpdateHostKeys::No,
+        Some("ask") => UpdateHostKeys::Ask,
+        Some("yes" | "true") => UpdateHostKeys::Yes,
+        Some(_) => UpdateHostKeys::No,
+        None if options.words("userknownhostsfile").is_empty() => UpdateHostKeys::Yes,
+        None => UpdateHostKeys::No,
+    }
+}

@@ -1,0 +1,94 @@
+//! KnownHostsCommand: lines of known_hosts from a program.
+//!
+//! Run without a shell, as OpenSSH does: once before the keys are exchanged, for the order in
+//! which they are asked for, and once when the host has shown its key.
+
+use std::process::Stdio;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use russh::keys::{HashAlg, PublicKey};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+use super::LoginError;
+use super::dial::system_words;
+use crate::config::percent;
+
+/// Why the command is run; `%I`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose<'a> {
+    /// To know which kinds of key the host is known by.
+    Order,
+    /// To look the host up, which has shown this key.
+    HostName(&'a PublicKey),
+    /// To look its address up.
+    Address(&'a PublicKey),
+}
+
+impl Purpose<'_> {
+    /// What stands in the place of a file's name.
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Self::Order => "KnownHostsCommand-ORDER",
+            Self::HostName(_) => "KnownHostsCommand-HOSTNAME",
+            Self::Address(_) => "KnownHostsCommand-ADDRESS",
+        }
+    }
+
+    fn value(self, token: char, name: &str) -> Option<String> {
+        let (word, key) = match self {
+            Self::Order => ("ORDER", None),
+            Self::HostName(key) => ("HOSTNAME", Some(key)),
+            Self::Address(key) => ("ADDRESS", Some(key)),
+        };
+        let of_key = |value: fn(&PublicKey) -> String| key.map_or_else(|| "NONE".into(), value);
+        Some(match token {
+            'H' => name.to_owned(),
+            'I' => word.to_owned(),
+            'K' => of_key(|key| BASE64.encode(key.to_bytes().unwrap_or_default())),
+            't' => of_key(super::host_key::wire_kind),
+            'f' => of_key(|key| key.fingerprint(HashAlg::Sha256).to_string()),
+            _ => return None,
+        })
+    }
+}
+
+/// The most a command may say, in bytes.
+const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
+
+/// Runs the command of the configuration, and returns what it prints.
+///
+/// # Errors
+/// It cannot be run, or says that it failed: whether the host's key is a good one is then not
+/// known, so the login ends.
+pub(super) async fn run(
+    words: &[String],
+    purpose: Purpose<'_>,
+    name: &str,
+) -> Result<Vec<u8>, LoginError> {
+    let failed = |reason: String| LoginError::KnownHostsCommand { reason };
+    let expanded = words
+        .iter()
+        .map(|word| percent(word, |token| purpose.value(token, name)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(&failed)?;
+    let (program, arguments) = expanded.split_first().ok_or_else(|| failed("is empty".into()))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(format!("{program}: {}", system_words(&error))))?;
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let read = stdout.take(MAX_OUTPUT).read_to_end(&mut output).await;
+        read.map_err(|error| failed(format!("{program}: {}", system_words(&error))))?;
+    }
+    match child.wait().await {
+        Ok(status) if status.success() => Ok(output),
+        Ok(status) => Err(failed(format!("{program}: {status}"))),
+        Err(error) => Err(failed(format!("{program}: {}", system_words(&error)))),
+    }
+}
