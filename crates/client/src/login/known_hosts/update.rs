@@ -220,10 +220,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("known_hosts");
         fs::write(&file, text).expect("writable");
-        match examine(&[file.clone()], "h", announced) {
+        match examine(std::slice::from_ref(&file), "h", announced) {
             Finding::Leave => {}
             Finding::Change { .. } => {
-                replace(&[file.clone()], "h", announced, false).expect("writable")
+                replace(std::slice::from_ref(&file), "h", announced, false).expect("writable")
             }
         }
         fs::read_to_string(&file).expect("readable")
@@ -261,7 +261,7 @@ mod tests {
         fs::write(&file, line("h", "gone")).expect("writable");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("ours");
         std::os::unix::fs::symlink(&file, &link).expect("possible");
-        replace(&[link.clone()], "h", &[key("new")], false).expect("writable");
+        replace(std::slice::from_ref(&link), "h", &[key("new")], false).expect("writable");
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_to_string(&file).expect("readable"), line("h", "new") + "\n");
@@ -279,7 +279,7 @@ mod tests {
                     let name = format!("host{number}");
                     super::super::append(file, &[&name], "ssh-ed25519", b"old", false)
                         .expect("writable");
-                    replace(&[file.clone()], &name, &[key(&name)], number % 2 == 0)
+                    replace(std::slice::from_ref(file), &name, &[key(&name)], number % 2 == 0)
                         .expect("writable");
                 });
             }
