@@ -5,6 +5,8 @@
 //! go to stderr; the exit status is the chore's.
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod demo;
 mod dist;
 mod fuzz;
@@ -51,6 +53,8 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
                 seconds.map(str::parse).transpose().context("SECONDS is a whole number")?;
             fuzz::run(seconds.unwrap_or(fuzz::SECONDS), target)?;
         }
+        #[cfg(target_os = "linux")]
+        ["bench", ref words @ ..] => bench::run(words)?,
         ["soak"] => soak::run()?,
         ["dist"] => dist::run()?,
         [] | ["help" | "-h" | "--help"] => shell::say(HELP),
@@ -71,6 +75,7 @@ usage: cargo xtask CHORE
   purity                  build the sans-IO crates for a target without an operating system
   fuzz [SECONDS [TARGET]] fuzz each target for SECONDS (60)
   soak                    tests with full counts and sizes: seeds, configurations, long outages
+  bench [WORDS]           tssh beside OpenSSH and mosh in an emulated network (root, Linux)
   dist                    static release binaries with checksums into dist/
   help                    this text";
 

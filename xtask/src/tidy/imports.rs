@@ -157,7 +157,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("tsshd", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-tty"]),
     ("tssh-fuzzing", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh", "tsshd"]),
     ("tssh-demo", &["tssh-devsshd"]),
-    ("xtask", &["tssh-proto"]),
+    ("xtask", &["tssh-proto", "tssh-netlab"]),
     ("e2e", &["tssh-proto"]),
     ("examples", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit"]),
 ];
@@ -179,7 +179,10 @@ const HEAVY: &[Heavy] = &[
     heavy_crate("aes-gcm", &["crates/proxy/src/seal.rs", "crates/transport/src/crypt/"]),
     heavy_crate("clap", &["crates/client/src/cli", "crates/server/src/cli"]),
     heavy_crate("crossterm", &["crates/client/src/terminal/"]),
-    heavy_crate("pty-process", &["crates/server/src/sys/", "crates/devsshd/", "tests/"]),
+    heavy_crate(
+        "pty-process",
+        &["crates/server/src/sys/", "crates/devsshd/", "tests/", "xtask/src/bench/"],
+    ),
     heavy_crate(
         "anyhow",
         &[
