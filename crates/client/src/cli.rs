@@ -23,6 +23,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 pub use text::{HELP, USAGE, VERSION};
 
 use crate::config::AddressFamily;
+use crate::config::forward::{Connect, Forward, Kind, Listen};
 use text::NOT_SUPPORTED;
 
 mod text;
@@ -128,6 +129,10 @@ pub(crate) enum Flag {
     NullInput,
     /// `-C`
     Compression,
+    /// `-L`, `-D`, `-R`: the keyword, and a specification that makes sense.
+    Forward(&'static str, String),
+    /// `-W`
+    Stdio(Connect),
     /// Flags that replace the value of a keyword, whatever set it before: `-c`, `-m`, `-e`, `-b`.
     Replace(&'static str, String),
 }
@@ -199,8 +204,9 @@ const HOST: &str = "host";
 const COMMAND: &str = "command";
 /// Short options without a value, and those with one.
 const SWITCHES: &[&str] =
-    &["2", "4", "6", "C", "G", "N", "T", "V", "a", "k", "n", "q", "s", "t", "v", "x"];
-const VALUED: &[&str] = &["E", "F", "S", "b", "c", "e", "i", "l", "m", "o", "p"];
+    &["2", "4", "6", "C", "G", "N", "T", "V", "a", "g", "k", "n", "q", "s", "t", "v", "x"];
+const VALUED: &[&str] =
+    &["D", "E", "F", "L", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p"];
 /// Our own options without a value, and those with one.
 const LONG_SWITCHES: &[&str] = &["debug", "help", "kcp", "quic", "tcp", "udp", "version"];
 const LONG_VALUED: &[&str] = &["tsshd-path", "tsshd-port"];
@@ -294,6 +300,11 @@ impl CommandLine {
             "m" => Flag::Replace("macs", owned()),
             "i" => Flag::Identity(value.into()),
             "l" => Flag::Option(keyword_line("User", value)),
+            "D" => Flag::Forward("dynamicforward", forward(value, Kind::Dynamic, "dynamic")?),
+            "L" => Flag::Forward("localforward", forward(value, Kind::Local, "local")?),
+            "R" => Flag::Forward("remoteforward", forward(value, Kind::Remote, "remote")?),
+            "W" => self.stdio(value)?,
+            "g" => Flag::Replace("gatewayports", "yes".to_owned()),
             "o" => Flag::Option(owned()),
             "p" => Flag::Option(format!("Port {}", port(value)?)),
             "tsshd-path" => Flag::Option(keyword_line("TsshdPath", value)),
@@ -307,6 +318,23 @@ impl CommandLine {
         };
         self.flags.push(flag);
         Ok(())
+    }
+
+    /// Takes the destination of `-W`.
+    fn stdio(&self, value: &str) -> Result<Flag, UsageError> {
+        if self.flags.iter().any(|flag| matches!(flag, Flag::Stdio(_))) {
+            return Err(UsageError::BadValue("stdio forward already specified".to_owned()));
+        }
+        // OpenSSH reads it as the listening half of a forward.
+        let connect = match Forward::parse(value, Kind::Dynamic).map(|forward| forward.listen) {
+            Some(Listen::Tcp { host: Some(host), port }) => Connect::Tcp { host, port },
+            Some(Listen::Unix(path)) => Connect::Unix(path),
+            _ => {
+                let text = format!("Bad stdio forwarding specification '{value}'");
+                return Err(UsageError::BadValue(text));
+            }
+        };
+        Ok(Flag::Stdio(connect))
     }
 
     /// Takes one option that concerns the command line itself.
@@ -425,6 +453,17 @@ fn keyword_line(keyword: &str, value: &str) -> String {
     }
     line.push('"');
     line
+}
+
+/// Checks the specification of a forward.
+fn forward(value: &str, kind: Kind, name: &str) -> Result<String, UsageError> {
+    match Forward::parse(value, kind) {
+        Some(_) => Ok(value.to_owned()),
+        None => {
+            let text = format!("Bad {name} forwarding specification '{value}'");
+            Err(UsageError::BadValue(text))
+        }
+    }
 }
 
 fn port(value: &str) -> Result<u16, UsageError> {
@@ -581,7 +620,7 @@ mod tests {
 
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
-        for flag in ["-A", "-L", "-J", "-X", "-f", "-W", "-D", "-R", "-M", "-O", "--attach"] {
+        for flag in ["-A", "-J", "-X", "-f", "-M", "-O", "--attach"] {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
         }
@@ -595,6 +634,34 @@ mod tests {
         assert!(matches!(refusal(&["--udp=yes", "h"]), UsageError::UnwantedArgument(_)));
         assert_eq!(refusal(&["-s", "h"]), UsageError::NoSubsystem);
         assert_eq!(refusal(&["-p0", "h"]).to_string(), "Bad port '0'");
+    }
+
+    #[test]
+    fn forwards_are_checked_where_they_stand() {
+        let flags = line(&["-L8080:db:80", "-D", "1080", "-R0:h:1", "-g", "h"]).flags;
+        let forward = |slot, spec: &str| Flag::Forward(slot, spec.to_owned());
+        assert_eq!(
+            flags,
+            [
+                forward("localforward", "8080:db:80"),
+                forward("dynamicforward", "1080"),
+                forward("remoteforward", "0:h:1"),
+                Flag::Replace("gatewayports", "yes".to_owned()),
+            ]
+        );
+        for (words, text) in [
+            (["-L", "8080"], "Bad local forwarding specification '8080'"),
+            (["-D", "x"], "Bad dynamic forwarding specification 'x'"),
+            (["-R", "1:h:0"], "Bad remote forwarding specification '1:h:0'"),
+            (["-W", "80"], "Bad stdio forwarding specification '80'"),
+            (["-Wh:1", "-Wh:2"], "stdio forward already specified"),
+        ] {
+            assert_eq!(refusal(&[words[0], words[1], "h"]).to_string(), text);
+        }
+        assert_eq!(
+            line(&["-W", "[::1]:22", "h"]).flags,
+            [Flag::Stdio(Connect::Tcp { host: "::1".to_owned(), port: 22 })]
+        );
     }
 
     #[test]
@@ -624,7 +691,12 @@ mod tests {
             let name = parts.next().unwrap_or_default();
             let dashes = if name.len() == 1 { "-" } else { "--" };
             let mut words = vec![format!("{dashes}{name}")];
-            words.extend(parts.next().map(|_| "1".to_owned()));
+            let value = match name {
+                "L" => "1:h:2",
+                "W" => "h:1",
+                _ => "1",
+            };
+            words.extend(parts.next().map(|_| value.to_owned()));
             words.extend(["h", "c"].map(str::to_owned));
             let result = parse(words.iter().map(OsString::from));
             assert!(result.is_ok(), "{words:?}: {result:?}");

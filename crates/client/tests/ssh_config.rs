@@ -642,6 +642,28 @@ fn command_lines_mean_what_they_mean_to_ssh() {
     }
 }
 
+/// Forwards on the command line, alone and with what suppresses them.
+const FORWARDS: &[&[&str]] = &[
+    &["-L8080:db:80", "-L[::1]:81:/x/y", "-L/a/b:/c/d", "-D1080", "-D*:1081", "-g", "h"],
+    &["-R0:h:1", "-R9000", "-R/s/p:h:22", "-R*:0", "-oRemoteForward=10 h:11", "h"],
+    &["-L1:h:2", "-oLocalForward=1 h:2", "-oLocalForward=3 h:4", "h"],
+    &["-L1:h:2", "-oClearAllForwardings=yes", "h"],
+    &["-Wh:22", "-L1:h:2", "h"],
+    &["-Wh:22", "-L1:h:2", "-oClearAllForwardings=no", "-oExitOnForwardFailure=no", "h"],
+];
+
+#[test]
+fn forwards_of_the_command_line_are_those_of_ssh() {
+    let place = Place::new();
+    place.write("config", "Host h\n LocalForward 5 x:6\n");
+    for arguments in FORWARDS {
+        let Some(found) = place.compare(arguments) else {
+            return skipped();
+        };
+        assert!(found.is_empty(), "{arguments:?}: {}", found.join("\n"));
+    }
+}
+
 /// What programs that call ssh put on its command line: sftp, scp, rsync, git, Ansible.
 const CALLERS: &[&[&str]] = &[
     &[
@@ -807,6 +829,15 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("KnownHostsCommand", &["/bin/echo %H %h", "none"]),
     ("ControlPath", &["~/.ssh/%C", "none"]),
     ("ForwardAgent", &["yes", "no"]),
+    ("LocalForward", &["8080 db:80", "*:81 [::2]:80", "/a/%h /b", "82 /c/d", "1", "x h:1"]),
+    ("DynamicForward", &["1080", "[::1]:1081", "0", "/a/b"]),
+    ("RemoteForward", &["0 h:1", "9000", "/s h:22", "*:0", "7 h:0"]),
+    ("GatewayPorts", &["yes", "no"]),
+    ("ExitOnForwardFailure", &["yes", "no"]),
+    ("ClearAllForwardings", &["yes", "no"]),
+    ("PermitRemoteOpen", &["any", "none", "h:22 [::1]:*", "h"]),
+    ("StreamLocalBindMask", &["0111", "022", "9"]),
+    ("StreamLocalBindUnlink", &["yes", "no"]),
     ("Ciphers", &["aes128-ctr", "^aes256-ctr"]),
     ("Port", &["0", "ninety", "1 2"]),
 ];

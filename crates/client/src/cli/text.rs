@@ -5,9 +5,10 @@ pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
 
 /// The usage, as ssh prints it when it is called wrongly.
 pub const USAGE: &str = "\
-usage: tssh [-46aCGkNnqsTtVvx] [-b bind_address] [-c cipher_spec] [-E log_file]
-            [-e escape_char] [-F configfile] [-i identity_file]
-            [-l login_name] [-m mac_spec] [-o option] [-p port]
+usage: tssh [-46aCGgkNnqsTtVvx] [-b bind_address] [-c cipher_spec]
+            [-D [bind_address:]port] [-E log_file] [-e escape_char]
+            [-F configfile] [-i identity_file] [-L address] [-l login_name]
+            [-m mac_spec] [-o option] [-p port] [-R address] [-W host:port]
             [--udp | --quic | --kcp | --tcp] [--tsshd-path path] [--tsshd-port ports]
             [--debug] [--help] destination [command [argument ...]]";
 
@@ -30,11 +31,15 @@ As in ssh:
   -b address          local address to connect from
   -C                  ask for compression
   -c ciphers          ciphers, in order of preference
+  -D [bind:]port      SOCKS proxy on this side
   -E file             write diagnostics to a file
   -e char             escape character, ^X or none (default: ~)
   -F file             configuration file instead of the usual ones, or none
+  -g                  let other hosts use local forwards
   -G                  print the resolved configuration
   -i file             private key; may be repeated
+  -L [bind:]port:host:hostport (or socket paths)
+                      forward connections to this side
   -l user             user to log in as
   -m macs             MAC algorithms, in order of preference
   -N                  run nothing
@@ -42,8 +47,11 @@ As in ssh:
   -o key=value        any option of the configuration file; may be repeated
   -p port             port of the ssh server
   -q                  say nothing but what is fatal
+  -R [bind:]port[:host:hostport] (or socket paths)
+                      forward connections to the far side
   -s                  the command names a subsystem
   -T, -t              never, or always (-tt: even without a local one) ask for a terminal
+  -W host:port        standard input and output go to that port
   -V, --version       print the version
   -v                  say more; up to three times";
 
@@ -52,20 +60,15 @@ pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("-1", "SSH protocol v.1 is no longer supported"),
     ("-A", "agent forwarding; log in without it"),
     ("-B", "binding to an interface; use -b with the interface's address"),
-    ("-D", "SOCKS forwarding; use ssh -D"),
     ("-f", "going to the background; use tssh -n ... &"),
-    ("-g", "forwarding; use ssh -g"),
     ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s)"),
     ("-J", "jump hosts; use ssh -J"),
     ("-K", "GSSAPI; use ssh -K"),
-    ("-L", "local forwarding; use ssh -L"),
     ("-M", "connection sharing; use ssh -M"),
     ("-O", "connection sharing; use ssh -O"),
     ("-P", "tags; use ssh -P"),
     ("-Q", "queries; use ssh -Q"),
-    ("-R", "remote forwarding; use ssh -R"),
     ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
-    ("-W", "stdio forwarding; use ssh -W"),
     ("-w", "tunnel devices; use ssh -w"),
     ("-X", "X11 forwarding; use ssh -X"),
     ("-Y", "X11 forwarding; use ssh -Y"),

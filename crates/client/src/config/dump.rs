@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::forward::{Connect, Forward};
 use super::settings::*;
 
 impl Settings {
@@ -17,6 +18,7 @@ impl Settings {
         self.login_lines(&mut out);
         self.host_key_lines(&mut out);
         self.session_lines(&mut out);
+        self.forwards.lines(&mut out);
         self.udp.lines(&mut out);
         out.0
     }
@@ -152,6 +154,32 @@ impl Settings {
         }
         out.put("escapechar", escape(self.escape_char));
         out.put("loglevel", self.log_level.name());
+    }
+}
+
+impl ForwardSettings {
+    fn lines(&self, out: &mut Lines) {
+        out.flag("clearallforwardings", self.cleared);
+        out.flag("exitonforwardfailure", self.exit_on_failure);
+        out.flag("gatewayports", self.gateway_ports);
+        out.put("streamlocalbindmask", format!("0{:o}", self.socket_mask));
+        out.flag("streamlocalbindunlink", self.socket_unlink);
+        for Forward { listen, connect } in &self.local {
+            // A socket's path is neither a host nor `socks` to ssh, which shows it in both lists.
+            if !matches!(connect, Connect::Tcp { .. }) {
+                out.put("dynamicforward", listen.to_string());
+            }
+            if *connect != Connect::Socks {
+                out.put("localforward", format!("{listen} {connect}"));
+            }
+        }
+        for Forward { listen, connect } in &self.remote {
+            out.put("remoteforward", format!("{listen} {connect}"));
+        }
+        match &self.permit_remote_open {
+            None => out.put("permitremoteopen", "any"),
+            Some(list) => out.put("permitremoteopen", list.join(" ")),
+        }
     }
 }
 

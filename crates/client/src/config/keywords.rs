@@ -4,6 +4,8 @@
 //! Whatever is neither honoured nor listed is an error, as it is for ssh. `docs/configuration.md`
 //! shows the same table to people; a test keeps the two in step.
 
+use super::forward::Kind;
+
 /// What the arguments of a keyword must look like. Checked where they are read, in blocks that do
 /// not apply too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub(super) enum Form {
     AddKeys,
     /// An amount of data, `default` or `none`, and perhaps a time.
     RekeyLimit,
+    /// A forward: where to listen, and for some kinds where to connect to; the lines add up.
+    Forward(Kind),
+    /// `any`, `none` or destinations; the first line wins.
+    Permits,
+    /// An octal number.
+    Octal,
     /// The rest of the line as it is.
     Rest,
     /// Whatever follows; not looked at.
@@ -144,7 +152,10 @@ const KEYWORDS: &[Keyword] = &[
     honoured("compression", Form::Choice(&["yes", "no"])),
     honoured("connectionattempts", Form::Number),
     honoured("connecttimeout", Form::Time),
+    honoured("dynamicforward", Form::Forward(Kind::Dynamic)),
     honoured("escapechar", Form::EscapeChar),
+    honoured("exitonforwardfailure", Form::Flag),
+    honoured("gatewayports", Form::Flag),
     honoured("globalknownhostsfile", Form::Files),
     honoured("hashknownhosts", Form::Flag),
     honoured("hostkeyalgorithms", Form::Word),
@@ -161,11 +172,13 @@ const KEYWORDS: &[Keyword] = &[
     alias("tisauthentication", "kbdinteractiveauthentication", Form::Flag),
     honoured("kexalgorithms", Form::Word),
     honoured("knownhostscommand", Form::Rest),
+    honoured("localforward", Form::Forward(Kind::Local)),
     honoured("loglevel", Form::Choice(LOG_LEVELS)),
     honoured("macs", Form::Word),
     honoured("nohostauthenticationforlocalhost", Form::Flag),
     honoured("numberofpasswordprompts", Form::Number),
     honoured("passwordauthentication", Form::Flag),
+    honoured("permitremoteopen", Form::Permits),
     honoured("port", Form::Port),
     honoured("preferredauthentications", Form::Word),
     honoured("pubkeyacceptedalgorithms", Form::Word),
@@ -182,6 +195,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("refuseconnection", Form::Word),
     honoured("rekeylimit", Form::RekeyLimit),
     honoured("remotecommand", Form::Rest),
+    honoured("remoteforward", Form::Forward(Kind::Remote)),
     honoured("requesttty", Form::Choice(&["true", "false", "yes", "no", "force", "auto"])),
     honoured("requiredrsasize", Form::Number),
     honoured("revokedhostkeys", Form::Word),
@@ -195,6 +209,8 @@ const KEYWORDS: &[Keyword] = &[
         "stricthostkeychecking",
         Form::Choice(&["true", "false", "yes", "no", "ask", "off", "accept-new"]),
     ),
+    honoured("streamlocalbindmask", Form::Octal),
+    honoured("streamlocalbindunlink", Form::Flag),
     honoured("tag", Form::Word),
     honoured("tcpkeepalive", Form::Flag),
     alias("keepalive", "tcpkeepalive", Form::Flag),
@@ -226,16 +242,13 @@ const KEYWORDS: &[Keyword] = &[
     proxy("proxycommand", Form::Rest),
     proxy("proxyjump", Form::Word),
     // OpenSSH's, not honoured, and missed.
-    warned("dynamicforward", &[], "forwarding is not in this version"),
     warned("forwardagent", OFF, "agent forwarding is not in this version"),
     warned("forwardx11", OFF, "X11 forwarding is not in this version"),
-    warned("localforward", &[], "forwarding is not in this version"),
     warned(
         "pkcs11provider",
         &["none"],
         "PKCS#11 keys are not in this version; load them into ssh-agent",
     ),
-    warned("remoteforward", &[], "forwarding is not in this version"),
     warned("tunnel", OFF, "tunnel devices are not in this version"),
     warned("permitlocalcommand", OFF, "LocalCommand is not run in this version"),
     warned("fingerprinthash", &["sha256"], "fingerprints are shown as SHA256 ones"),
@@ -248,10 +261,8 @@ const KEYWORDS: &[Keyword] = &[
     ignored("controlpersist"),
     ignored("enableescapecommandline"),
     ignored("enablesshkeysign"),
-    ignored("exitonforwardfailure"),
     ignored("forwardx11timeout"),
     ignored("forwardx11trusted"),
-    ignored("gatewayports"),
     ignored("gssapiauthentication"),
     ignored("gssapiclientidentity"),
     ignored("gssapidelegatecredentials"),
@@ -269,12 +280,9 @@ const KEYWORDS: &[Keyword] = &[
     ignored("localcommand"),
     ignored("logverbose"),
     ignored("obscurekeystroketiming"),
-    ignored("permitremoteopen"),
     ignored("proxyusefdpass"),
     ignored("securitykeyprovider"),
     ignored("smartcarddevice"),
-    ignored("streamlocalbindmask"),
-    ignored("streamlocalbindunlink"),
     ignored("syslogfacility"),
     ignored("tunneldevice"),
     ignored("versionaddendum"),

@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod expand;
 mod files;
+pub mod forward;
 mod host_keys;
 mod keywords;
 mod lex;

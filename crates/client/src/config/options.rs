@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::forward::{Forward, Kind};
 use super::keywords::{Form, Keyword};
 use super::lex;
 use super::settings::AddKeys;
@@ -104,7 +105,7 @@ impl Options {
             return Ok(());
         }
         match keyword.form {
-            Form::Collected => {
+            Form::Collected | Form::Forward(_) => {
                 for value in values {
                     self.append(keyword, value, origin, false);
                 }
@@ -129,6 +130,11 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Adds a forward of the command line, which has been checked.
+    pub(super) fn add_forward(&mut self, keyword: &'static Keyword, spec: &str) {
+        self.append(keyword, spec.to_owned(), &Origin::CommandLine, false);
     }
 
     fn append(&mut self, keyword: &'static Keyword, value: String, origin: &Origin, repeat: bool) {
@@ -238,6 +244,8 @@ fn check(keyword: &Keyword, rest: &str) -> Result<Vec<String>, String> {
             };
         }
         Form::Anything => return Ok(values),
+        Form::Forward(kind) => return check_forward(keyword, kind, &values),
+        Form::Permits => check_permits(keyword, &values)?,
         Form::Files => check_files(keyword, &values)?,
         Form::SendEnv => {
             if values.is_empty() || values.iter().any(|v| v.is_empty() || v.contains('=')) {
@@ -282,6 +290,38 @@ fn check_files(keyword: &Keyword, values: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks a forward, and writes it as the flags do.
+fn check_forward(keyword: &Keyword, kind: Kind, values: &[String]) -> Result<Vec<String>, String> {
+    let (spec, kind) = match (kind, values) {
+        (_, []) => return Err("Missing argument.".to_owned()),
+        (_, [listen, ..]) if listen.is_empty() => return Err("Missing argument.".to_owned()),
+        (Kind::Dynamic, [listen]) | (Kind::Remote, [listen]) => (listen.clone(), kind),
+        (Kind::Local, [_]) => return Err("Missing target argument.".to_owned()),
+        (Kind::Local | Kind::Remote, [listen, target]) => (format!("{listen}:{target}"), kind),
+        _ => return Err(format!("keyword {} extra arguments at end of line", keyword.name)),
+    };
+    match Forward::parse(&spec, kind) {
+        Some(_) => Ok(vec![spec]),
+        None => Err("Bad forwarding specification.".to_owned()),
+    }
+}
+
+fn check_permits(keyword: &Keyword, values: &[String]) -> Result<(), String> {
+    if values.is_empty() {
+        return Err("Missing argument.".to_owned());
+    }
+    let is_word = |value: &String| ["any", "none"].iter().any(|w| w.eq_ignore_ascii_case(value));
+    let names_place = |value: &String| match value.rsplit_once(':') {
+        Some((host, port)) => !host.is_empty() && (port == "*" || port.parse::<u16>().is_ok()),
+        None => false,
+    };
+    let sound = match values {
+        [value] if is_word(value) => true,
+        values => values.iter().all(names_place),
+    };
+    if sound { Ok(()) } else { Err(format!("missing host or port in {}", keyword.name)) }
+}
+
 /// Checks a single word.
 fn check_word(form: Form, word: &str) -> Result<(), String> {
     let known = |choices: &[&str]| choices.iter().any(|c| c.eq_ignore_ascii_case(word));
@@ -298,6 +338,11 @@ fn check_word(form: Form, word: &str) -> Result<(), String> {
         }
         Form::Time if word != "none" && lex::time(word).is_none() => {
             Err("invalid time value.".to_owned())
+        }
+        Form::Octal
+            if word.len() > 4 || !u32::from_str_radix(word, 8).is_ok_and(|n| n <= 0o777) =>
+        {
+            Err("bad mask.".to_owned())
         }
         Form::EscapeChar if escape_char(word).is_none() => Err("Bad escape character.".to_owned()),
         _ => Ok(()),

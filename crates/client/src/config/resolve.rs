@@ -12,6 +12,7 @@ use super::environment::Environment;
 use super::error::{ConfigError, system_text};
 use super::expand::{self, Tokens};
 use super::files::Pass;
+use super::forward::{Connect, Forward, Kind, Listen};
 use super::keywords::{self, Keyword, Standing};
 use super::options::{self, Options, Origin, Setting};
 use super::paths::Paths;
@@ -123,6 +124,11 @@ impl<'a> Draft<'a> {
                     self.session("subsystem", "Cannot specify -s with -N/SessionType")?;
                 }
                 Flag::NullInput => self.replace("stdinnull", "yes"),
+                Flag::Forward(slot, spec) => self.options.add_forward(known(slot), spec),
+                Flag::Stdio(_) => {
+                    self.replace("requesttty", "no");
+                    self.replace("sessiontype", "none");
+                }
                 Flag::Compression => self.replace("compression", "yes"),
                 Flag::Replace(slot, value) => {
                     let keyword = known(slot);
@@ -343,6 +349,7 @@ impl<'a> Draft<'a> {
                 true => LogLevel::Debug3,
                 false => self.current_level(),
             },
+            forwards: self.forwards(&tokens)?,
             udp,
             warnings: self.warnings,
             host_name,
@@ -390,6 +397,38 @@ impl<'a> Draft<'a> {
             || request_tty(self.options.word("requesttty")) == RequestTty::No
     }
 
+    fn forwards(&self, tokens: &Tokens<'_>) -> Result<ForwardSettings, ConfigError> {
+        let options = &self.options;
+        let stdio = self.line.flags.iter().find_map(|flag| match flag {
+            Flag::Stdio(connect) => Some(connect.clone()),
+            _ => None,
+        });
+        let cleared = options.flag("clearallforwardings").unwrap_or(stdio.is_some());
+        let read = |slot, kind| -> Result<Vec<Forward>, ConfigError> {
+            let specs = if cleared { &[] } else { options.words(slot) };
+            let forwards = specs.iter().filter_map(|spec| Forward::parse(spec, kind));
+            forwards.map(|forward| expand_sockets(forward, tokens)).collect()
+        };
+        let mut local = read("localforward", Kind::Local)?;
+        local.append(&mut read("dynamicforward", Kind::Dynamic)?);
+        let permits = options.words("permitremoteopen");
+        let any = permits.first().is_none_or(|word| word.eq_ignore_ascii_case("any"));
+        Ok(ForwardSettings {
+            local,
+            remote: read("remoteforward", Kind::Remote)?,
+            exit_on_failure: options.flag("exitonforwardfailure").unwrap_or(stdio.is_some()),
+            stdio,
+            gateway_ports: options.flag("gatewayports").unwrap_or(false),
+            cleared,
+            socket_mask: options
+                .word("streamlocalbindmask")
+                .and_then(|mask| u32::from_str_radix(mask, 8).ok())
+                .unwrap_or(0o177),
+            socket_unlink: options.flag("streamlocalbindunlink").unwrap_or(false),
+            permit_remote_open: (!any).then(|| permits.to_vec()),
+        })
+    }
+
     /// Names the variables that SendEnv asks for and the process has.
     fn sent_variables(&self) -> Vec<String> {
         let patterns = self.options.words("sendenv");
@@ -417,6 +456,23 @@ impl<'a> Draft<'a> {
 
 /// The smallest RSA key where RequiredRSASize says nothing; OpenSSH's choice.
 const MIN_RSA_BITS: u32 = 1024;
+
+/// Expands tokens and variables in the socket paths of a forward, as OpenSSH does.
+fn expand_sockets(forward: Forward, tokens: &Tokens<'_>) -> Result<Forward, ConfigError> {
+    let expand = |path: String| {
+        let failed = |problem| ConfigError::Expansion { keyword: "forward", problem };
+        tokens.expand_with_variables(&path).map_err(failed)
+    };
+    let listen = match forward.listen {
+        Listen::Unix(path) => Listen::Unix(expand(path)?),
+        listen @ Listen::Tcp { .. } => listen,
+    };
+    let connect = match forward.connect {
+        Connect::Unix(path) => Connect::Unix(expand(path)?),
+        connect => connect,
+    };
+    Ok(Forward { listen, connect })
+}
 
 /// Returns whether a user name of the command line could act on a shell it reaches through `%r`;
 /// OpenSSH's rule since 9.6.
@@ -594,7 +650,7 @@ mod tests {
         }
         for (config, word) in [
             ("ForwardAgent yes\n", "agent"),
-            ("LocalForward 1 h:2\n", "localforward"),
+            ("Tunnel yes\n", "tunnel"),
             ("#!! EncPassword 73656372657\n", "encpassword"),
         ] {
             let warnings = parse_file(config.as_bytes()).expect(config).warnings;

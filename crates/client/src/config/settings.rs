@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::forward::{Connect, Forward};
+
 /// The settings of one destination after flags, `-o` options and files were merged.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -95,10 +97,37 @@ pub struct Settings {
     pub escape_char: Option<u8>,
     /// Verbosity.
     pub log_level: LogLevel,
+    /// What goes through the connection besides the session.
+    pub forwards: ForwardSettings,
     /// UDP settings.
     pub udp: UdpSettings,
     /// Remarks for the user: keywords not honoured whose neglect could be unsafe, and the like.
     pub warnings: Vec<String>,
+}
+
+/// What goes through the connection besides the session.
+///
+/// Empty where ClearAllForwardings says so, but for `stdio`.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardSettings {
+    /// LocalForward and DynamicForward, the command line's first.
+    pub local: Vec<Forward>,
+    /// RemoteForward.
+    pub remote: Vec<Forward>,
+    /// Standard input and output go there instead of to a session (`-W`).
+    pub stdio: Option<Connect>,
+    /// Whether other hosts may use local forwards that name no address.
+    pub gateway_ports: bool,
+    /// Whether a forward that cannot be set up ends everything.
+    pub exit_on_failure: bool,
+    /// Whether ClearAllForwardings holds.
+    pub cleared: bool,
+    /// Bits taken away from the mode of local unix sockets; 0177.
+    pub socket_mask: u32,
+    /// Whether a file in the place of a local unix socket is removed.
+    pub socket_unlink: bool,
+    /// Where remote dynamic forwards may lead, `host:port` with `*` for any; `None` is anywhere.
+    pub permit_remote_open: Option<Vec<String>>,
 }
 
 /// Settings of the UDP link (CLIENT-OPTIONS §4.1).
