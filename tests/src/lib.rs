@@ -16,6 +16,7 @@
 //! processes and judged by what a user or an administrator can see.
 
 mod mode;
+pub mod net;
 mod pattern;
 mod process;
 mod pty;

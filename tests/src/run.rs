@@ -164,6 +164,17 @@ impl Running {
         }
     }
 
+    /// Waits until it has complained of something that contains `text`.
+    ///
+    /// # Panics
+    /// When it ends without, or does not in time.
+    pub fn wait_for_stderr(&self, text: &str) {
+        if let Err(why) = self.stderr.wait_for_bytes(text.as_bytes(), 0) {
+            let said = transcript::tail(&self.stderr.bytes());
+            panic!("{}: no {text:?} ({why:?}) in {said}", self.what);
+        }
+    }
+
     /// Sends a signal to the client itself.
     pub fn signal(&self, signal: Signal) {
         process::send(self.pid(), signal);

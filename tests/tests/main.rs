@@ -11,6 +11,7 @@ mod ends;
 mod env;
 mod escapes;
 mod exec;
+mod forward;
 mod hostkey;
 mod leftovers;
 mod missing;

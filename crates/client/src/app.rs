@@ -3,17 +3,20 @@
 //! Log in; if UDP is wanted start tsshd and move over; run the session; leave.
 
 use std::env::VarError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
 use crate::bootstrap::{self, StartError, Started};
+use crate::config::forward::Connect;
 use crate::config::{RequestTty, SessionType, Settings, UdpMode};
+use crate::forward::{self, Forwarder, NotSetUp};
 use crate::guard::{self, Farewell, Guard};
 use crate::link::{Link, LinkError};
 use crate::login::{self, Login, LoginError};
-use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest};
+use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest, Target};
 use crate::report::{FAILURE, Reporter};
 use crate::session::{self, Options, Outcome, Signals};
 use crate::sys::tty;
@@ -47,7 +50,7 @@ struct Run {
 }
 
 /// The far host, and how a guard ends what we leave there.
-type Connected = (Box<dyn Remote>, Option<Farewell>);
+type Connected = (Arc<dyn Remote>, Option<Farewell>);
 
 /// Why nothing could be run.
 enum Failure {
@@ -123,13 +126,18 @@ impl Run {
     ) -> Result<u8, Failure> {
         let Some(request) = request else { return self.hold(guard).await };
         let remote = self.connect_guarded(guard).await?;
-        let status = self.session(remote.as_ref(), request).await;
+        let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
+        let status = match forwarder.set_up().await {
+            Ok(()) => self.session(remote.as_ref(), request, &forwarder).await,
+            Err(NotSetUp) => Ok(FAILURE),
+        };
+        drop(forwarder);
         remote.close().await;
         status
     }
 
     /// Connects, and has the guard look after what that leaves on the far host.
-    async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Box<dyn Remote>, Failure> {
+    async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Arc<dyn Remote>, Failure> {
         let (remote, farewell) = self.connect().await?;
         if let Some(guard) = guard {
             guard::wait_ready();
@@ -204,7 +212,7 @@ impl Run {
         let ui = TtyUi::new(self.settings.log_level, self.settings.askpass.clone());
         let login = login::connect(&self.settings, &ui).await.map_err(Failure::Login)?;
         if self.settings.udp.mode == UdpMode::No {
-            return Ok((Box::new(login), None));
+            return Ok((Arc::new(login), None));
         }
         let term = self.term().unwrap_or_else(|| BOOTSTRAP_TERM.into());
         match bootstrap::start_server(&login, &self.settings, &term, self.env()).await {
@@ -214,7 +222,7 @@ impl Run {
                 if tty::stderr_is_tty() {
                     self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
                 }
-                Ok((Box::new(login), None))
+                Ok((Arc::new(login), None))
             }
             Err(error) => Err(Failure::Start(error)),
         }
@@ -239,10 +247,15 @@ impl Run {
             }
         });
         let farewell = link.farewell().cloned();
-        Ok((Box::new(link), farewell))
+        Ok((Arc::new(link), farewell))
     }
 
-    async fn session(&self, remote: &dyn Remote, request: SessionRequest) -> Result<u8, Failure> {
+    async fn session(
+        &self,
+        remote: &dyn Remote,
+        request: SessionRequest,
+        forwarder: &Forwarder,
+    ) -> Result<u8, Failure> {
         let interactive = request.pty.is_some();
         let options = Options {
             escape: self.settings.escape_char,
@@ -252,6 +265,9 @@ impl Run {
         let outcome = session::run(remote, request, options)
             .await
             .map_err(|error| Failure::Remote { error, linked: remote.roams() })?;
+        if matches!(outcome, Outcome::Ended(SessionEnd::Exited(_) | SessionEnd::Signaled(_))) {
+            self.let_forwards_end(forwarder, remote).await;
+        }
         let status = match outcome {
             Outcome::Ended(SessionEnd::Exited(status)) => low_byte(status),
             Outcome::Killed(kind) => {
@@ -280,6 +296,17 @@ impl Run {
         Ok(status)
     }
 
+    /// Waits, after the session, for connections that are still open, as ssh does.
+    async fn let_forwards_end(&self, forwarder: &Forwarder, remote: &dyn Remote) {
+        // Without signals there is nobody to interrupt the wait.
+        let Ok(mut signals) = Signals::new() else { return };
+        tokio::select! {
+            () = forwarder.idle() => {}
+            _ = remote.closed() => {}
+            _ = signals.leave() => {}
+        }
+    }
+
     /// Says why the connection is gone, if it is.
     async fn report_loss(&self, remote: &dyn Remote) {
         if let Ok(reason) = timeout(REASON_GRACE, remote.closed()).await {
@@ -301,7 +328,14 @@ impl Run {
             remote = self.connect_guarded(guard) => remote?,
             kind = signals.leave() => return Ok(status_of_leaving(kind)),
         };
+        let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
+        let held = async {
+            forwarder.set_up().await?;
+            let Some(target) = self.stdio_target() else { return std::future::pending().await };
+            Ok(forward::stdio(remote.as_ref(), target, self.settings.stdin_null).await)
+        };
         let status = tokio::select! {
+            held = held => self.status_of_holding(&held),
             reason = remote.closed() => {
                 let host = &self.settings.host_name;
                 self.reporter.error(&format_args!("connection to {host} lost: {reason}"), None);
@@ -309,8 +343,34 @@ impl Run {
             }
             kind = signals.leave() => status_of_leaving(kind),
         };
+        drop(forwarder);
         remote.close().await;
         Ok(status)
+    }
+
+    /// Returns where standard input and output are to lead (`-W`).
+    fn stdio_target(&self) -> Option<Target> {
+        match self.settings.forwards.stdio.clone()? {
+            Connect::Tcp { host, port } => Some(Target::Tcp { host, port }),
+            Connect::Unix(path) => Some(Target::Unix(path)),
+            Connect::Socks => None,
+        }
+    }
+
+    fn status_of_holding(&self, held: &Result<Result<(), RemoteError>, NotSetUp>) -> u8 {
+        match held {
+            Ok(Ok(())) => 0,
+            Ok(Err(RemoteError::Refused { reason, .. })) => {
+                self.reporter.plain_error(&format_args!("channel open failed: {reason}"));
+                self.reporter.plain_error(&"stdio forwarding failed");
+                FAILURE
+            }
+            Ok(Err(error)) => {
+                self.reporter.error(error, None);
+                FAILURE
+            }
+            Err(NotSetUp) => FAILURE,
+        }
     }
 }
 

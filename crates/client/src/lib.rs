@@ -4,6 +4,7 @@ pub mod app;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;
+pub mod forward;
 pub mod guard;
 pub mod link;
 pub mod logging;

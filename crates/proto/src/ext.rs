@@ -27,12 +27,21 @@ pub enum Ext {
     Goodbye,
     /// KCP: sessions start only after the first key exchange.
     Rekey,
+    /// `listen` takes addresses as `-R` spells them and reports the port it was given.
+    Listen,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 6] =
-        [Self::Early, Self::Command, Self::Modes, Self::Signal, Self::Goodbye, Self::Rekey];
+    pub const ALL: [Self; 7] = [
+        Self::Early,
+        Self::Command,
+        Self::Modes,
+        Self::Signal,
+        Self::Goodbye,
+        Self::Rekey,
+        Self::Listen,
+    ];
 
     /// Returns the name on the wire.
     #[must_use]
@@ -44,6 +53,7 @@ impl Ext {
             Self::Signal => "signal",
             Self::Goodbye => "goodbye",
             Self::Rekey => "rekey",
+            Self::Listen => "listen",
         }
     }
 }

@@ -310,6 +310,18 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Answer to a [`ListenMessage`].
+    pub struct ListenResponse {
+        /// As in [`Outcome`].
+        "Code" => code: u32,
+        /// As in [`Outcome`].
+        "Msg" => msg: String,
+        /// Extension `listen`: the port, where 0 was asked for.
+        "Port" => port: u16,
+    }
+}
+
+wire_struct! {
     /// Answer to a UDP [`DialMessage`].
     pub struct DialUdpResponse {
         /// As in [`Outcome`].
@@ -381,7 +393,7 @@ macro_rules! response {
         }
     )*};
 }
-response!(Outcome, BusResponse, DialResponse, DialUdpResponse);
+response!(Outcome, BusResponse, DialResponse, DialUdpResponse, ListenResponse);
 
 #[cfg(test)]
 mod tests {

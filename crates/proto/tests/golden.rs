@@ -61,7 +61,7 @@ fn with_no_extension_our_info_has_the_reference_s_fields_only() {
     assert_eq!(
         extended,
         format!(
-            "{},\"Ext\":[\"early\",\"command\",\"modes\",\"signal\",\"goodbye\"]}}",
+            "{},\"Ext\":[\"early\",\"command\",\"modes\",\"signal\",\"goodbye\",\"rekey\",\"listen\"]}}",
             &plain[..plain.len() - 1]
         )
     );

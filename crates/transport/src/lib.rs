@@ -23,5 +23,5 @@ mod time;
 #[cfg(feature = "driver")]
 pub use driver::{
     Connection, ConnectionError, DatagramError, HandshakeFailure, Listener, RecvStream, SendStream,
-    frames, kcp as kcp_transport, quic,
+    frames, kcp as kcp_transport, quic, relay,
 };

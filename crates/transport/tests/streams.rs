@@ -208,3 +208,47 @@ async fn closing_tells_the_other_side_and_its_streams() {
     assert!(server_send.write_all(b"x").await.is_err());
     assert!(pair.client.open_stream().await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_broken_off_delivers_what_was_sent_and_tells_of_the_break() {
+    let pair = Pair::connected().await;
+    let ((send, mut recv), (mut server_send, mut server_recv)) = stream(&pair).await;
+
+    server_send.write_all(b"last words").await.unwrap();
+    server_send.shutdown().await.unwrap();
+    server_recv.abort();
+
+    assert!(send.stopped().await, "broken off");
+    let mut got = String::new();
+    recv.read_to_string(&mut got).await.unwrap();
+    assert_eq!(got, "last words");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_finished_or_no_longer_wanted_is_not_broken_off() {
+    let pair = Pair::connected().await;
+    let ((mut send, mut recv), (server_send, mut server_recv)) = stream(&pair).await;
+    send.shutdown().await.unwrap();
+    server_recv.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(!send.stopped().await);
+    recv.stop();
+    assert!(!server_send.stopped().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_nobody_reads_do_not_stall_the_others() {
+    let pair = Pair::connected().await;
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        let (near, (mut server_send, server_recv)) = stream(&pair).await;
+        // Until the stream's own window is full.
+        let fill = async { while server_send.write_all(&[0; 64 * 1024]).await.is_ok() {} };
+        assert!(tokio::time::timeout(Duration::from_secs(60), fill).await.is_err());
+        stalled.push((near, server_send, server_recv));
+    }
+    let ((_send, mut recv), (mut server_send, _recv)) = stream(&pair).await;
+    server_send.write_all(b"through").await.unwrap();
+    let mut got = [0; 7];
+    recv.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"through");
+}

@@ -8,6 +8,7 @@
 //! `early` the first session travels in that same flight.
 
 mod bus;
+mod forward;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
@@ -28,9 +29,14 @@ use transport::{Connection, kcp_transport};
 use zeroize::Zeroizing;
 
 use crate::config::UdpSettings;
+use crate::config::forward::Listen;
 use crate::guard::Farewell;
-use crate::remote::{BoxFuture, Remote, RemoteError, RemoteSession, SessionRequest};
+use crate::remote::{
+    BoxFuture, Remote, RemoteError, RemoteListener, RemoteSession, RemoteStream, SessionRequest,
+    Target,
+};
 use bus::Bus;
+use forward::Slots;
 
 /// How long the server may take to end the bus after `close` (PROTOCOL §7.7).
 const CLOSE_GRACE: Duration = Duration::from_millis(280);
@@ -95,6 +101,7 @@ struct Shared {
     bus: Bus,
     /// What both ends can do beyond the reference.
     ext: ExtSet,
+    slots: Slots,
 }
 
 impl std::fmt::Debug for Link {
@@ -168,7 +175,16 @@ impl Link {
             settings.reconnect_timeout,
         );
         let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
-        let link = Self { shared: Arc::new(Shared { farewell, connection, proxy, bus, ext }) };
+        let link = Self {
+            shared: Arc::new(Shared {
+                farewell,
+                connection,
+                proxy,
+                bus,
+                ext,
+                slots: Slots::new(ext),
+            }),
+        };
         // KCP has no handshake: the bus is the first to notice a server that is not there.
         if !ext.has(Ext::Early) || kind == TransportKind::Kcp {
             let bus = &link.shared.bus;
@@ -204,6 +220,14 @@ impl Remote for Link {
         request: SessionRequest,
     ) -> BoxFuture<'_, Result<RemoteSession, RemoteError>> {
         Box::pin(session::open(&self.shared, request))
+    }
+
+    fn dial(&self, target: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+        Box::pin(forward::dial(self, target))
+    }
+
+    fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
+        Box::pin(forward::listen(self, at))
     }
 
     fn closed(&self) -> BoxFuture<'_, RemoteError> {

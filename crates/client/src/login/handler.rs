@@ -18,10 +18,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use russh::ChannelId;
-use russh::client::{DisconnectReason, Session};
+use russh::client::{ChannelOpenHandle, DisconnectReason, Msg, Session};
 use russh::keys::ssh_encoding::Decode;
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelId, ChannelOpenFailure};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::LoginError;
@@ -29,6 +29,7 @@ use super::dial::system_words;
 use super::gate::Gate;
 use super::ui::printable;
 use crate::config::settings::Settings;
+use crate::remote::login::forward::{Listeners, Origin};
 use crate::remote::{Program, RemoteError, SessionRequest};
 
 /// Something the task that holds the [`Ui`](super::Ui) must see.
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(super) gate: Arc<Gate>,
     /// The host keys that the server announces after authentication.
     announced: watch::Sender<Option<Vec<PublicKey>>>,
+    /// Who gets the connections that the server accepts for us.
+    pub(crate) listeners: Listeners,
     end: watch::Sender<Option<End>>,
 }
 
@@ -83,6 +86,7 @@ impl Shared {
             first_flight: Mutex::new(FirstFlight::Idle),
             gate: Arc::default(),
             announced: watch::Sender::new(None),
+            listeners: Listeners::default(),
             end: watch::Sender::new(None),
         }
     }
@@ -132,6 +136,16 @@ impl Shared {
         match announced.wait_for(Option::is_some).await {
             Ok(keys) => keys.clone().unwrap_or_default(),
             Err(_) => Vec::new(),
+        }
+    }
+
+    /// Gives the first flight up, because a channel that is no session's may come first.
+    pub(crate) fn forgo_first_flight(&self) {
+        let mut flight = lock(&self.first_flight);
+        // A session whose opening is on its way comes first all the same.
+        if matches!(*flight, FirstFlight::Idle) {
+            *flight = FirstFlight::Over;
+            self.gate.open();
         }
     }
 
@@ -293,6 +307,55 @@ impl russh::client::Handler for Connection {
             *flight = FirstFlight::Written;
             tracing::debug!("session requests sent with the channel's opening");
         }
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        connected_address: &str,
+        connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let at = Origin::Tcp(connected_address.to_owned(), connected_port);
+        self.shared.listeners.accept(&at, channel, reply).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let at = Origin::Unix(socket_path.to_owned());
+        self.shared.listeners.accept(&at, channel, reply).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! Not here: authentication ([`crate::login`]) and the far side's view of a
 //! session (RFC 4254 §6).
 
+pub(crate) mod forward;
 mod pipe;
 
 use std::io;
@@ -25,9 +26,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
-    BoxFuture, Program, PtyRequest, Remote, RemoteError, RemoteSession, SessionControl, SessionEnd,
-    SessionRequest, TerminalSize,
+    BoxFuture, Program, PtyRequest, Remote, RemoteError, RemoteListener, RemoteSession,
+    RemoteStream, SessionControl, SessionEnd, SessionRequest, Target, TerminalSize,
 };
+use crate::config::forward::Listen;
 use crate::login::{Login, lost_reason};
 use pipe::PipeWriter;
 
@@ -37,6 +39,14 @@ impl Remote for Login {
         request: SessionRequest,
     ) -> BoxFuture<'_, Result<RemoteSession, RemoteError>> {
         Box::pin(open_session(self, request))
+    }
+
+    fn dial(&self, target: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+        Box::pin(forward::dial(self, target))
+    }
+
+    fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
+        Box::pin(forward::listen(self, at))
     }
 
     fn closed(&self) -> BoxFuture<'_, RemoteError> {

@@ -11,6 +11,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use transport::relay::{FarRead, FarWrite};
+
+use crate::config::forward::Listen;
 
 /// A future on the heap, as object-safe traits need it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -23,6 +27,13 @@ pub trait Remote: Send + Sync {
         request: SessionRequest,
     ) -> BoxFuture<'_, Result<RemoteSession, RemoteError>>;
 
+    /// Connects, on the far host, to a port or socket.
+    fn dial(&self, target: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>>;
+
+    /// Listens on the far host. An address given as `None` is its loopback, in both families;
+    /// an empty one or `*` is every address it has.
+    fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>>;
+
     /// Waits until the connection is gone for good and says why.
     fn closed(&self) -> BoxFuture<'_, RemoteError>;
 
@@ -31,6 +42,38 @@ pub trait Remote: Send + Sync {
 
     /// Returns whether a lost network path is survived (escape help and notices differ).
     fn roams(&self) -> bool;
+}
+
+/// Something to connect to, as the far host sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A TCP port; the name is looked up over there.
+    Tcp {
+        /// A name or address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A unix socket.
+    Unix(String),
+}
+
+/// A connection that the far host made or accepted for us. Dropping both halves closes it.
+pub struct RemoteStream {
+    /// What comes from there.
+    pub read: Box<dyn FarRead>,
+    /// What goes there; shutting it down ends that direction only.
+    pub write: Box<dyn FarWrite>,
+}
+
+/// A listener on the far host. Dropping it ends it; connections go on.
+pub struct RemoteListener {
+    /// The port it has, where one was left to the far host and that told.
+    pub port: Option<u16>,
+    /// The connections it accepts; ends with the listener.
+    pub incoming: mpsc::Receiver<RemoteStream>,
+    /// What keeps it alive.
+    pub(crate) _guard: Box<dyn Send>,
 }
 
 /// What to start, and in what surroundings.

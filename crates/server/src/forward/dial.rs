@@ -3,20 +3,14 @@
 use std::io;
 
 use proto::open::{CODE_PROHIBITED, DialMessage, DialResponse, NO_ERROR, TcpAddr};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use transport::{RecvStream, SendStream};
 
 use crate::config::policy::Target;
 use crate::config::{Policy, Refusal};
+use crate::forward::socket::{PRIORITY, Socket, conduct};
 use transport::frames::{self, ReadError};
-
-/// Read at once, each way.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Forwards yield to sessions.
-const PRIORITY: i32 = -1;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -41,20 +35,18 @@ pub(crate) async fn serve(
     send.set_priority(PRIORITY);
     let response = |remote_addr| DialResponse { code: 0, msg: NO_ERROR.into(), remote_addr };
     match dial(policy, &message).await {
-        Ok(Dialled::Tcp(stream)) => {
+        Ok(Socket::Tcp(stream)) => {
             let address = stream.peer_addr().ok().map(|address| TcpAddr {
                 ip: address.ip().to_string(),
                 port: address.port(),
                 zone: String::new(),
             });
             frames::write_message(&mut send, &response(address)).await?;
-            let (read, write) = stream.into_split();
-            relay(send, recv, read, write).await;
+            conduct(Socket::Tcp(stream), send, recv).await;
         }
-        Ok(Dialled::Unix(stream)) => {
+        Ok(Socket::Unix(stream)) => {
             frames::write_message(&mut send, &response(None)).await?;
-            let (read, write) = stream.into_split();
-            relay(send, recv, read, write).await;
+            conduct(Socket::Unix(stream), send, recv).await;
         }
         Err(error) => {
             let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
@@ -65,17 +57,12 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-enum Dialled {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-async fn dial(policy: &Policy, message: &DialMessage) -> Result<Dialled, DialError> {
+async fn dial(policy: &Policy, message: &DialMessage) -> Result<Socket, DialError> {
     let failed = |error| DialError::Connect { to: message.addr.clone(), error };
     let connect = async {
         if message.net == "unix" {
             policy.permits_dial(Target::Unix)?;
-            return Ok(Dialled::Unix(UnixStream::connect(&message.addr).await.map_err(failed)?));
+            return Ok(Socket::Unix(UnixStream::connect(&message.addr).await.map_err(failed)?));
         }
         let wants = match message.net.as_str() {
             "tcp" => |_: &std::net::SocketAddr| true,
@@ -92,7 +79,7 @@ async fn dial(policy: &Policy, message: &DialMessage) -> Result<Dialled, DialErr
                 Ok(stream) => {
                     // Delay is for bulk, which fills its segments anyway.
                     let _ = stream.set_nodelay(true);
-                    return Ok(Dialled::Tcp(stream));
+                    return Ok(Socket::Tcp(stream));
                 }
                 Err(error) => last = error,
             }
@@ -112,34 +99,6 @@ fn split(address: &str) -> Result<(&str, u16), DialError> {
     let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     Ok((host, port.parse().map_err(|_| bad())?))
-}
-
-/// Carries bytes both ways; each direction ends on its own, as an end of data,
-/// and a failure of either end stops the other direction as well.
-///
-/// The client is not told a failure from an end: a reset of our streams has
-/// code 0, which means a normal end as well (PROTOCOL §3.3), and would take with
-/// it what the other side had sent before it failed.
-async fn relay(
-    send: SendStream,
-    recv: RecvStream,
-    read: impl AsyncRead + Unpin,
-    write: impl AsyncWrite + Unpin,
-) {
-    let both = tokio::try_join!(copy(recv, write), copy(read, send));
-    if let Err(error) = both {
-        tracing::debug!(%error, "forwarded connection is cut off");
-    }
-}
-
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let n = from.read(&mut buffer).await?;
-        let Some(piece) = buffer.get(..n).filter(|piece| !piece.is_empty()) else { break };
-        to.write_all(piece).await?;
-    }
-    to.shutdown().await
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
-//! Connections made for the client.
+//! Connections made and accepted for the client (PROTOCOL §6.6–§6.9).
 
 pub(crate) mod dial;
+mod socket;

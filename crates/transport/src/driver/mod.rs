@@ -7,6 +7,7 @@ mod error;
 pub mod frames;
 pub mod kcp;
 pub mod quic;
+pub mod relay;
 
 use std::io;
 use std::pin::Pin;
@@ -267,6 +268,25 @@ impl SendStream {
         }
     }
 
+    /// Waits until the peer takes no more, because it has everything, the end
+    /// included, or because it stopped us; returns whether it broke the stream
+    /// off (see [`RecvStream::abort`]).
+    ///
+    /// The future does not borrow the stream.
+    pub fn stopped(&self) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
+        match &self.0 {
+            SendKind::Quic(stream) => Box::pin(stream.stopped()),
+            SendKind::Kcp(stream) => {
+                let finished = stream.finished();
+                // There is no word for a break (PROTOCOL §5.5).
+                Box::pin(async {
+                    let _ = finished.await;
+                    false
+                })
+            }
+        }
+    }
+
     /// Waits until the peer has everything, the end included, or wants no more.
     ///
     /// Not meaningful before `shutdown`. The future does not borrow the stream.
@@ -326,6 +346,17 @@ impl RecvStream {
     pub fn stop(&mut self) {
         match &mut self.0 {
             RecvKind::Quic(stream) => stream.stop(),
+            RecvKind::Kcp(stream) => stream.stop(),
+        }
+    }
+
+    /// Tells the peer that what it sends went to something that broke (code 1),
+    /// where the transport has a word for it; elsewhere this is [`RecvStream::stop`].
+    ///
+    /// What we sent before is still delivered, which a reset of our own half would prevent.
+    pub fn abort(&mut self) {
+        match &mut self.0 {
+            RecvKind::Quic(stream) => stream.abort(),
             RecvKind::Kcp(stream) => stream.stop(),
         }
     }

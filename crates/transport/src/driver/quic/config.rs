@@ -50,9 +50,10 @@ impl Config {
 /// stream make quinn close the connection, and a gap takes at least two packets:
 /// 2 x 1024 x 1300 bytes (DESIGN D6).
 const STREAM_WINDOW_BYTES: u32 = 2_560 * 1024;
-/// Bytes of all streams that may be under way to us: one stalled stream must
-/// not stall the others, so it is several stream windows.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Bytes of all streams that may be under way to us: what all streams may have
+/// together, because streams whose readers stall (a paused download through a
+/// forward) must never stall the others, the bus among them (DESIGN D18).
+const CONNECTION_WINDOW_BYTES: u32 = 1000 * STREAM_WINDOW_BYTES;
 /// Bytes written but not yet acknowledged, all streams together: what a
 /// writer can get ahead of the link, and what an outage may hold in memory.
 const SEND_WINDOW_BYTES: u64 = 6 * 1024 * 1024;

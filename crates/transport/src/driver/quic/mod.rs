@@ -40,8 +40,10 @@ pub use tls::{
     ClientCredentials, CredentialsError, Owner, ServerCredentials, generate_credentials,
 };
 
-/// The code of every close, reset and stop we send (PROTOCOL §3.3, §3.4).
+/// The code of every close and reset we send, and of every stop but one (PROTOCOL §3.3, §3.4).
 const NORMAL: VarInt = VarInt::from_u32(0);
+/// The code of a stop that tells of a failure; every code but 0 does (PROTOCOL §3.3).
+const BROKEN: VarInt = VarInt::from_u32(1);
 /// A datagram's size is the packet size less this (PROTOCOL §3.6).
 const DATAGRAM_OVERHEAD: usize = 37;
 /// Length of the connection ids we choose as a client: none is needed, as in

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::super::ConnectionError;
-use super::{Link, NORMAL};
+use super::{BROKEN, Link, NORMAL};
 
 /// The sending half.
 #[derive(Debug)]
@@ -48,6 +48,11 @@ impl QuicSendStream {
 
     pub(in crate::driver) fn set_priority(&self, priority: i32) {
         let _ = self.inner.set_priority(priority);
+    }
+
+    pub(in crate::driver) fn stopped(&self) -> impl Future<Output = bool> + Send + Sync + 'static {
+        let stopped = self.inner.stopped();
+        async move { matches!(stopped.await, Ok(Some(code)) if code != NORMAL) }
     }
 
     pub(in crate::driver) fn finished(
@@ -96,6 +101,10 @@ impl QuicRecvStream {
 
     pub(in crate::driver) fn stop(&mut self) {
         let _ = self.inner.stop(NORMAL);
+    }
+
+    pub(in crate::driver) fn abort(&mut self) {
+        let _ = self.inner.stop(BROKEN);
     }
 }
 

@@ -1,0 +1,441 @@
+//! Forwards: ports and sockets that lead through the connection.
+//!
+//! Written once for both makes of [`Remote`]: what is listened for here is dialled there and the
+//! other way round. Not here: how a far connection travels ([`Remote::dial`], [`Remote::listen`])
+//! and what a specification means ([`crate::config::forward`]).
+//!
+//! Invariants: every connection is a task of its own and none waits for another; nothing is
+//! dropped between the two ends; what is said to people is what ssh says.
+
+mod near;
+pub mod socks;
+mod stdio;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::config::forward::{Connect, Forward, Listen};
+use crate::config::{AddressFamily, ForwardSettings, Settings};
+use crate::login::printable;
+use crate::remote::{Remote, RemoteError, RemoteStream, Target};
+use crate::report::Reporter;
+use near::{Listener, Socket};
+use socks::{Socks, Step, Version};
+
+pub use stdio::stdio;
+
+/// How long a program may take to say, by SOCKS, where it wants to go.
+const SOCKS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Forwards of one connection. Clones are the same ones.
+#[derive(Clone)]
+pub struct Forwarder(Arc<Inner>);
+
+struct Inner {
+    remote: Arc<dyn Remote>,
+    settings: ForwardSettings,
+    family: AddressFamily,
+    reporter: Reporter,
+    active: Mutex<Vec<Active>>,
+    /// Connections that are being made or carried.
+    open: watch::Sender<usize>,
+}
+
+/// A forward that is set up.
+struct Active {
+    side: Side,
+    forward: Forward,
+    tasks: Vec<AbortHandle>,
+}
+
+/// Which end listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// This machine.
+    Local,
+    /// The far host.
+    Remote,
+}
+
+/// Why a forward is not set up. What there is to say has been said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSetUp;
+
+/// A connection, for those who wait for the last one.
+struct Open(watch::Sender<usize>);
+
+impl Open {
+    fn new(inner: &Inner) -> Self {
+        inner.open.send_modify(|open| *open += 1);
+        Self(inner.open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for active in self.lock().drain(..) {
+            active.end();
+        }
+    }
+}
+
+impl Active {
+    fn end(self) {
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Vec<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Forwarder {
+    /// Returns a forwarder over `remote` without any forward.
+    #[must_use]
+    pub fn new(remote: Arc<dyn Remote>, settings: &Settings, reporter: Reporter) -> Self {
+        Self(Arc::new(Inner {
+            remote,
+            settings: settings.forwards.clone(),
+            family: settings.address_family,
+            reporter,
+            active: Mutex::default(),
+            open: watch::Sender::new(0),
+        }))
+    }
+
+    /// Sets up the forwards of the settings.
+    ///
+    /// Local ones are there on return; remote ones too under ExitOnForwardFailure, and follow
+    /// otherwise, so that a session need not wait for them.
+    ///
+    /// # Errors
+    /// [`NotSetUp`] when one fails under ExitOnForwardFailure.
+    pub async fn set_up(&self) -> Result<(), NotSetUp> {
+        let ForwardSettings { local, remote, exit_on_failure, .. } = &self.0.settings;
+        let mut failed = 0;
+        for forward in local {
+            failed += usize::from(self.add_local(forward.clone()).await.is_err());
+        }
+        if failed > 0 && (*exit_on_failure || failed == local.len()) {
+            self.0.reporter.plain_error(&"Could not request local forwarding.");
+        }
+        if failed > 0 && *exit_on_failure {
+            return Err(NotSetUp);
+        }
+        for forward in remote.iter().cloned() {
+            if *exit_on_failure {
+                self.set_up_remote(forward).await?;
+            } else {
+                let this = self.clone();
+                tokio::spawn(async move { this.set_up_remote(forward).await });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets up a remote forward of the settings, with ssh's words for every outcome.
+    async fn set_up_remote(&self, forward: Forward) -> Result<(), NotSetUp> {
+        let Inner { reporter, settings, .. } = &*self.0;
+        match self.add_remote(forward.clone()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(port)) => {
+                let to = described(&forward.connect);
+                reporter.info(&format_args!("Allocated port {port} for remote forward to {to}"));
+                Ok(())
+            }
+            Err(error) => {
+                tracing::info!(%error, "no remote forward");
+                let place = match &forward.listen {
+                    Listen::Tcp { port, .. } => format!("port {port}"),
+                    Listen::Unix(path) => format!("path {path}"),
+                };
+                let text = format!("remote port forwarding failed for listen {place}");
+                if settings.exit_on_failure {
+                    reporter.plain_error(&format_args!("Error: {text}"));
+                    return Err(NotSetUp);
+                }
+                reporter.info(&format_args!("Warning: {text}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until no connection is open.
+    ///
+    /// As ssh does at the end of a session: `ssh -f -L ... sleep 10` lends its tunnel to a
+    /// program that may need longer.
+    pub async fn idle(&self) {
+        let mut open = self.0.open.subscribe();
+        // Its sender lives as long as we do.
+        let _ = open.wait_for(|open| *open == 0).await;
+    }
+
+    /// Listens here and connects there.
+    ///
+    /// # Errors
+    /// [`NotSetUp`]; the reason has been told.
+    pub async fn add_local(&self, forward: Forward) -> Result<(), NotSetUp> {
+        let listeners = self.listen_here(&forward.listen).await?;
+        let connect = Arc::new(forward.connect.clone());
+        let serve = |listener: Listener| {
+            // Weak: the listener ends with the forwarder, not the other way round.
+            let (inner, connect) = (Arc::downgrade(&self.0), Arc::clone(&connect));
+            tokio::spawn(async move {
+                loop {
+                    let socket = listener.accept().await;
+                    let Some(inner) = inner.upgrade() else { return };
+                    let connect = Arc::clone(&connect);
+                    let open = Open::new(&inner);
+                    tokio::spawn(async move {
+                        inner.outwards(socket, &connect).await;
+                        drop(open);
+                    });
+                }
+            })
+            .abort_handle()
+        };
+        let tasks = listeners.into_iter().map(serve).collect();
+        self.0.lock().push(Active { side: Side::Local, forward, tasks });
+        Ok(())
+    }
+
+    async fn listen_here(&self, at: &Listen) -> Result<Vec<Listener>, NotSetUp> {
+        let Inner { settings, family, reporter, .. } = &*self.0;
+        match at {
+            Listen::Tcp { host, port } => {
+                let gateway = settings.gateway_ports;
+                let bound = near::listen_tcp(host.as_deref(), *port, gateway, *family).await;
+                bound.map_err(|(address, error)| {
+                    let (ip, words) = (address.ip(), words(&error));
+                    reporter.plain_error(&format_args!("bind [{ip}]:{port}: {words}"));
+                    reporter.plain_error(&format_args!(
+                        "channel_setup_fwd_listener_tcpip: cannot listen to port: {port}"
+                    ));
+                    NotSetUp
+                })
+            }
+            Listen::Unix(path) => {
+                let bound = near::listen_unix(path, settings.socket_mask, settings.socket_unlink);
+                bound.map(|listener| vec![listener]).map_err(|error| {
+                    let words = words(&error);
+                    reporter.plain_error(&format_args!(
+                        "unix_listener: cannot bind to path {path}: {words}"
+                    ));
+                    NotSetUp
+                })
+            }
+        }
+    }
+
+    /// Listens there and connects here; returns the port that the far host chose, if it did.
+    ///
+    /// # Errors
+    /// Why the far host does not listen.
+    pub async fn add_remote(&self, forward: Forward) -> Result<Option<u16>, RemoteError> {
+        let mut listener = self.0.remote.listen(forward.listen.clone()).await?;
+        let port = listener.port;
+        let (inner, connect) = (Arc::downgrade(&self.0), Arc::new(forward.connect.clone()));
+        let task = tokio::spawn(async move {
+            while let Some(stream) = listener.incoming.recv().await {
+                let Some(inner) = inner.upgrade() else { return };
+                let connect = Arc::clone(&connect);
+                let open = Open::new(&inner);
+                tokio::spawn(async move {
+                    inner.inwards(stream, &connect).await;
+                    drop(open);
+                });
+            }
+        });
+        let tasks = vec![task.abort_handle()];
+        self.0.lock().push(Active { side: Side::Remote, forward, tasks });
+        Ok(port)
+    }
+
+    /// Ends the listener of a forward; its connections go on. Returns whether there was one.
+    #[must_use]
+    pub fn cancel(&self, side: Side, listen: &Listen) -> bool {
+        let mut all = self.0.lock();
+        let found = all.iter().position(|a| a.side == side && a.forward.listen == *listen);
+        let active = found.map(|at| all.remove(at));
+        drop(all);
+        active.map(Active::end).is_some()
+    }
+}
+
+impl Inner {
+    /// Leads a connection accepted here to the far host.
+    async fn outwards(&self, mut socket: Socket, connect: &Connect) {
+        let target = match connect {
+            Connect::Tcp { host, port } => Target::Tcp { host: host.clone(), port: *port },
+            Connect::Unix(path) => Target::Unix(path.clone()),
+            Connect::Socks => return self.proxy(socket).await,
+        };
+        match self.remote.dial(target).await {
+            Ok(far) => socket.conduct(far).await,
+            Err(error) => {
+                self.report_open(&error);
+                // The program sees an end of data, as from ssh, and not a reset.
+                let _ = socket.shutdown().await;
+            }
+        }
+    }
+
+    /// Leads a connection accepted here to wherever it asks for.
+    async fn proxy(&self, mut socket: Socket) {
+        let asked = timeout(SOCKS_TIMEOUT, negotiate(&mut socket)).await;
+        let Ok(Ok(Some((target, version, early)))) = asked else {
+            tracing::debug!("no sound SOCKS request");
+            return;
+        };
+        let dialled = self.remote.dial(target).await;
+        if socket.write_all(&version.outcome(dialled.is_ok())).await.is_err() {
+            return;
+        }
+        match dialled {
+            Ok(mut far) => {
+                if !early.is_empty() && far.write.write_all(&early).await.is_err() {
+                    return;
+                }
+                socket.conduct(far).await;
+            }
+            Err(error) => self.report_open(&error),
+        }
+    }
+
+    fn report_open(&self, error: &RemoteError) {
+        if let RemoteError::Refused { reason, .. } = error {
+            self.reporter.plain_error(&format_args!("channel open failed: {reason}"));
+        } else {
+            // That the connection is gone is for its owner to say.
+            tracing::debug!(%error, "no connection for a forward");
+        }
+    }
+
+    /// Leads a connection accepted on the far host to here.
+    async fn inwards(&self, mut far: RemoteStream, connect: &Connect) {
+        let target = match connect {
+            Connect::Tcp { host, port } => Target::Tcp { host: host.clone(), port: *port },
+            Connect::Unix(path) => Target::Unix(path.clone()),
+            Connect::Socks => return self.proxy_for_far(far).await,
+        };
+        match Socket::connect(&target).await {
+            Ok(socket) => socket.conduct(far).await,
+            Err(error) => {
+                self.report_connect(&target, &error);
+                far.read.abort();
+            }
+        }
+    }
+
+    /// Leads a connection accepted on the far host to wherever it asks for, if that is permitted.
+    async fn proxy_for_far(&self, mut far: RemoteStream) {
+        let mut both = tokio::io::join(&mut far.read, &mut far.write);
+        let asked = timeout(SOCKS_TIMEOUT, negotiate(&mut both)).await;
+        let Ok(Ok(Some((target, version, early)))) = asked else { return };
+        let connected = match &target {
+            target if !self.permits(target) => {
+                let shown = shown(target);
+                tracing::warn!(target = shown, "not permitted by PermitRemoteOpen");
+                None
+            }
+            target => match Socket::connect(target).await {
+                Ok(socket) => Some(socket),
+                Err(error) => {
+                    self.report_connect(target, &error);
+                    None
+                }
+            },
+        };
+        let told = far.write.write_all(&version.outcome(connected.is_some())).await;
+        if let (Ok(()), Some(mut socket)) = (told, connected)
+            && socket.write_all(&early).await.is_ok()
+        {
+            socket.conduct(far).await;
+        }
+    }
+
+    /// Judges a destination by PermitRemoteOpen.
+    fn permits(&self, target: &Target) -> bool {
+        let Some(list) = &self.settings.permit_remote_open else { return true };
+        let Target::Tcp { host, port } = target else { return false };
+        list.iter().filter_map(|rule| rule.rsplit_once(':')).any(|(rule_host, rule_port)| {
+            let rule_host = rule_host.trim_start_matches('[').trim_end_matches(']');
+            (rule_host == "*" || rule_host == host)
+                && (rule_port == "*" || rule_port.parse() == Ok(*port))
+        })
+    }
+
+    fn report_connect(&self, target: &Target, error: &io::Error) {
+        let (shown, words) = (shown(target), words(error));
+        self.reporter.plain_error(&format_args!("connect_to {shown}: {words}"));
+    }
+}
+
+/// Asks by SOCKS where a program wants to go; `None` when it gives up or is refused.
+async fn negotiate(
+    program: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<Option<(Target, Version, Vec<u8>)>> {
+    let mut socks = Socks::default();
+    let mut arrived = Vec::new();
+    loop {
+        match socks.advance(&arrived) {
+            Step::More => {
+                if program.read_buf(&mut arrived).await? == 0 {
+                    return Ok(None);
+                }
+            }
+            Step::Answer(answer, used) => {
+                arrived.drain(..used.min(arrived.len()));
+                program.write_all(&answer).await?;
+                program.flush().await?;
+            }
+            Step::Connect(target, version, used) => {
+                arrived.drain(..used.min(arrived.len()));
+                return Ok(Some((target, version, arrived)));
+            }
+            Step::Refuse(answer) => {
+                program.write_all(&answer).await?;
+                program.shutdown().await?;
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Where a forward leads, as ssh says it when a port was allocated.
+fn described(connect: &Connect) -> String {
+    match connect {
+        Connect::Tcp { host, port } => format!("{host}:{port}"),
+        Connect::Unix(path) => path.clone(),
+        Connect::Socks => "socks:0".to_owned(),
+    }
+}
+
+fn shown(target: &Target) -> String {
+    match target {
+        Target::Tcp { host, port } => printable(&format!("{host} port {port}")),
+        Target::Unix(path) => printable(path),
+    }
+}
+
+/// The system's words for an error, without Rust's "(os error N)".
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,272 @@
+//! The near end of a forward: sockets on this machine, listening and connected.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use transport::relay::{Ended, relay};
+
+use crate::config::AddressFamily;
+use crate::remote::{RemoteStream, Target};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
+
+/// A pause after the system refused us a connection, most often for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connected socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Connects to `target`, to whichever of its addresses answers.
+    pub(super) async fn connect(target: &Target) -> io::Result<Self> {
+        match target {
+            Target::Tcp { host, port } => {
+                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+                // Delay is for bulk, which fills its segments anyway.
+                let _ = socket.set_nodelay(true);
+                Ok(Self::Tcp(socket))
+            }
+            Target::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// Carries bytes between this socket and `far` until both have ended.
+    pub(super) async fn conduct(self, mut far: RemoteStream) {
+        match self {
+            Self::Tcp(mut socket) => {
+                let (read, write) = socket.split();
+                let ended = relay(read, write, &mut *far.read, &mut *far.write).await;
+                if ended == Ended::FarBroke {
+                    // Closed without lingering a socket resets its connection: the
+                    // program here learns what the far one learnt.
+                    let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+                }
+            }
+            Self::Unix(mut socket) => {
+                let (read, write) = socket.split();
+                relay(read, write, &mut *far.read, &mut *far.write).await;
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => std::pin::Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => std::pin::Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => std::pin::Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => std::pin::Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => std::pin::Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => std::pin::Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+impl Listener {
+    /// Accepts connections for ever, through whatever the system refuses us for a while.
+    pub(super) async fn accept(&self) -> Socket {
+        loop {
+            let accepted = match self {
+                Self::Tcp(listener) => listener.accept().await.map(|(socket, _)| {
+                    let _ = socket.set_nodelay(true);
+                    Socket::Tcp(socket)
+                }),
+                Self::Unix { listener, .. } => {
+                    listener.accept().await.map(|(socket, _)| Socket::Unix(socket))
+                }
+            };
+            match accepted {
+                Ok(socket) => return socket,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Listens at every address that `host` stands for, by OpenSSH's rules: `None` is the loopback,
+/// or everything under GatewayPorts; an empty name or `*` is everything.
+///
+/// # Errors
+/// Those of the last address, if none could be had.
+pub(super) async fn listen_tcp(
+    host: Option<&str>,
+    port: u16,
+    gateway_ports: bool,
+    family: AddressFamily,
+) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
+    let any = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+    let loopback = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let pair = |(v4, v6)| vec![SocketAddr::new(v6, port), SocketAddr::new(v4, port)];
+    let addresses = match host {
+        None if gateway_ports => pair(any),
+        Some("" | "*") => pair(any),
+        None | Some("localhost") => pair(loopback),
+        Some(name) => match tokio::net::lookup_host((name, port)).await {
+            Ok(found) => found.collect(),
+            Err(error) => return Err((SocketAddr::new(any.0, port), error)),
+        },
+    };
+    let fits = |address: &SocketAddr| match family {
+        AddressFamily::Any => true,
+        AddressFamily::Inet => address.is_ipv4(),
+        AddressFamily::Inet6 => address.is_ipv6(),
+    };
+    let mut failed = None;
+    let mut listeners = Vec::new();
+    for address in addresses.into_iter().filter(fits) {
+        match bind(address) {
+            Ok(listener) => listeners.push(Listener::Tcp(listener)),
+            Err(error) => failed = Some((address, error)),
+        }
+    }
+    match failed {
+        Some(failed) if listeners.is_empty() => Err(failed),
+        _ => Ok(listeners),
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            // The other family has a socket of its own.
+            sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Listens at a unix socket whose mode lacks the bits of `mask`.
+///
+/// # Errors
+/// When it cannot be made; without `unlink` also if there is a file in its place.
+pub(super) fn listen_unix(path: &str, mask: u32, unlink: bool) -> io::Result<Listener> {
+    if unlink {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // Changed only for the call: the mode must be right from the first moment on.
+    let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(usual);
+    let listener = bound?;
+    let path = PathBuf::from(path);
+    let inode = std::fs::symlink_metadata(&path).map(|meta| (meta.dev(), meta.ino())).ok();
+    Ok(Listener::Unix { listener, _file: SocketFile { path, inode } })
+}
+
+/// The file of a socket; removed with the socket, unless another has taken its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let now = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
+        if now.is_some() && now == self.inode {
+            // Nobody is left to tell if it stays.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_without_an_address_is_the_loopback_s_in_both_families() {
+        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let listeners = listen_tcp(None, port, false, AddressFamily::Inet).await.expect("free");
+        let [Listener::Tcp(listener)] = &listeners[..] else { panic!("{listeners:?}") };
+        let address = listener.local_addr().expect("an address");
+        assert_eq!(address, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        let again = listen_tcp(None, port, false, AddressFamily::Inet).await;
+        let (address_again, error) = again.expect_err("taken");
+        assert_eq!((address_again, error.kind()), (address, io::ErrorKind::AddrInUse));
+    }
+
+    #[tokio::test]
+    async fn a_socket_file_has_its_mode_and_goes_with_its_socket() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let name = path.to_str().expect("a plain name");
+        let listener = listen_unix(name, 0o177, false).expect("a socket");
+        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(
+            listen_unix(name, 0o177, false).expect_err("taken").kind(),
+            io::ErrorKind::AddrInUse
+        );
+        let second = listen_unix(name, 0o111, true).expect("the place is cleared");
+        drop(listener);
+        assert!(path.exists(), "the file is the second one's");
+        drop(second);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,34 @@
+//! A socket whose bytes travel on a stream of the link.
+
+use rustix::net::sockopt;
+use tokio::net::{TcpStream, UnixStream};
+use transport::relay::{Ended, relay};
+use transport::{RecvStream, SendStream};
+
+/// Forwards yield to sessions.
+pub(crate) const PRIORITY: i32 = -1;
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Carries bytes between `socket` and a stream until both have ended.
+pub(crate) async fn conduct(socket: Socket, mut send: SendStream, mut recv: RecvStream) {
+    match socket {
+        Socket::Tcp(mut socket) => {
+            let (read, write) = socket.split();
+            if relay(read, write, &mut recv, &mut send).await == Ended::FarBroke {
+                // Closed without lingering a socket resets its connection: the
+                // program here learns what the client's learnt.
+                let _ = sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO));
+            }
+        }
+        Socket::Unix(mut socket) => {
+            let (read, write) = socket.split();
+            relay(read, write, &mut recv, &mut send).await;
+        }
+    }
+}
