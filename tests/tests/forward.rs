@@ -213,7 +213,7 @@ fn hundreds_of_connections_at_once_and_thousands_in_a_row_leave_nothing(mode: Mo
     let_go(&world, client);
 }
 
-in_modes!(link, a_reset_travels_through_a_forward_behind_the_data);
+in_modes!(quic, a_reset_travels_through_a_forward_behind_the_data);
 fn a_reset_travels_through_a_forward_behind_the_data(mode: Mode) {
     let world = World::new(mode);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
