@@ -21,6 +21,7 @@ with_both!(
     packets_that_arrive_several_to_a_buffer_are_taken_apart,
     closing_tells_the_other_side_and_its_streams,
     a_stream_that_is_finished_or_no_longer_wanted_is_not_broken_off,
+    streams_nobody_reads_do_not_stall_the_others,
 );
 
 /// Opens a stream at the client and returns both ends of it; "hi" went ahead.
