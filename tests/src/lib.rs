@@ -26,7 +26,7 @@ mod transcript;
 mod wait;
 mod world;
 
-pub use mode::{Mode, skip};
+pub use mode::{Mode, say_skipped, skip};
 pub use pattern::Pattern;
 pub use process::Process;
 pub use pty::{Modes, PtyBuilder, PtyClient};

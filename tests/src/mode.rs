@@ -110,8 +110,9 @@ fn why_not() -> Option<String> {
     None
 }
 
+/// Says why a test shows less than it could.
 #[expect(clippy::print_stderr, reason = "the reason for a skip belongs in the test's output")]
-pub(crate) fn say_skipped(why: &str) {
+pub fn say_skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 

@@ -37,6 +37,7 @@ pub struct WorldBuilder {
     mode: Mode,
     sftp: String,
     client_config: String,
+    server_config: String,
     address: IpAddr,
 }
 
@@ -64,6 +65,14 @@ impl WorldBuilder {
     pub fn client_config(mut self, lines: &str) -> Self {
         self.client_config.push_str(lines);
         self.client_config.push('\n');
+        self
+    }
+
+    /// Puts lines before all others of sshd_config; `@` stands for the world's directory.
+    #[must_use]
+    pub fn server_config(mut self, lines: &str) -> Self {
+        self.server_config.push_str(lines);
+        self.server_config.push('\n');
         self
     }
 
@@ -102,7 +111,13 @@ impl World {
     pub fn builder(mode: Mode) -> WorldBuilder {
         let sftp = "/usr/lib/openssh/sftp-server".to_owned();
         let address = Ipv4Addr::LOCALHOST.into();
-        WorldBuilder { mode, sftp, client_config: String::new(), address }
+        WorldBuilder {
+            mode,
+            sftp,
+            client_config: String::new(),
+            server_config: String::new(),
+            address,
+        }
     }
 
     /// Returns the mode under test.
@@ -451,13 +466,14 @@ fn dedup(mut processes: Vec<Process>) -> Vec<Process> {
 
 fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
     let sftp = &builder.sftp;
+    let first = builder.server_config.replace('@', &dir.to_string_lossy());
     let dir = dir.display();
     // HOME: shells read no start files of whoever runs the tests. They still begin
     // in the directory of the passwd entry, which sshd does not let us choose.
     // AcceptEnv is the distributions' usual value: tsshd reads the system's
     // sshd_config, which a test must not write, so the two have to agree.
     format!(
-        "HostKey {dir}/host_key\n\
+        "{first}HostKey {dir}/host_key\n\
          AuthorizedKeysFile {dir}/authorized_keys\n\
          PidFile none\n\
          StrictModes no\n\

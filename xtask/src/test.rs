@@ -144,5 +144,13 @@ impl Steps {
 }
 
 /// Programs the end-to-end tests use, and the Debian packages that have them.
-const NEEDED: [(&str, &str); 3] =
-    [("sshd", "openssh-server"), ("ssh", "openssh-client"), ("ip", "iproute2")];
+const NEEDED: [(&str, &str); 8] = [
+    ("sshd", "openssh-server"),
+    ("ssh", "openssh-client"),
+    ("ip", "iproute2"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+    ("tcsh", "tcsh"),
+    ("busybox", "busybox"),
+    ("dropbear", "dropbear-bin"),
+];

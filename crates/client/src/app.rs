@@ -3,12 +3,14 @@
 //! Log in; if UDP is wanted start tsshd and move over; run the session; leave.
 
 use std::env::VarError;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
+use crate::background::Release;
 use crate::bootstrap::{self, StartError, Started};
 use crate::config::forward::Connect;
 use crate::config::{RequestTty, SessionType, Settings, UdpMode};
@@ -16,6 +18,7 @@ use crate::forward::{self, Forwarder, NotSetUp};
 use crate::guard::{self, Farewell, Guard};
 use crate::link::{Link, LinkError};
 use crate::login::{self, Login, LoginError};
+use crate::remote::system::{self, System};
 use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest, Target};
 use crate::report::{FAILURE, Reporter};
 use crate::session::{self, Options, Outcome, Signals};
@@ -29,14 +32,23 @@ const BOOTSTRAP_TERM: &str = "xterm-256color";
 const REASON_GRACE: Duration = Duration::from_secs(1);
 
 /// Logs in, runs what was asked for, and returns the exit status.
-pub async fn run(settings: Settings, command: Vec<u8>) -> u8 {
+///
+/// `system` logs in instead of us; `release` is what lets go of the shell when the login is
+/// complete (`-f`).
+pub async fn run(
+    settings: Settings,
+    command: Vec<u8>,
+    system: Option<ViaSystem>,
+    release: Option<Release>,
+) -> u8 {
     let reporter = Reporter::new(settings.log_level);
     for warning in &settings.warnings {
         reporter.warning(warning);
     }
-    let run = Run { settings, reporter };
+    let run = Run { settings, reporter, system, release: Mutex::new(release) };
     match run.whole(command).await {
         Ok(status) => status,
+        Err(Failure::Replaced(status)) => status,
         Err(failure) => {
             failure.report(reporter);
             FAILURE
@@ -44,9 +56,20 @@ pub async fn run(settings: Settings, command: Vec<u8>) -> u8 {
     }
 }
 
+/// The system's ssh, for a login by it.
+#[derive(Clone, Debug)]
+pub struct ViaSystem {
+    /// In our place.
+    pub whole: System,
+    /// Only to start the server.
+    pub login: System,
+}
+
 struct Run {
     settings: Settings,
     reporter: Reporter,
+    system: Option<ViaSystem>,
+    release: Mutex<Option<Release>>,
 }
 
 /// The far host, and how a guard ends what we leave there.
@@ -57,8 +80,13 @@ enum Failure {
     Login(LoginError),
     Start(StartError),
     Link(LinkError),
-    Remote { error: RemoteError, linked: bool },
+    Remote {
+        error: RemoteError,
+        linked: bool,
+    },
     Usage(&'static str),
+    /// Another program did the work, and ended so.
+    Replaced(u8),
 }
 
 impl Failure {
@@ -72,6 +100,7 @@ impl Failure {
             }
             Self::Remote { error, .. } => reporter.error(error, None),
             Self::Usage(text) => reporter.plain_error(text),
+            Self::Replaced(_) => {}
             Self::Start(error) => reporter.error(error, Some(start_hint(error))),
             Self::Link(error) => reporter.error(error, link_hint(error).as_deref()),
         }
@@ -128,6 +157,7 @@ impl Run {
         let remote = self.connect_guarded(guard).await?;
         let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
         let status = match forwarder.set_up().await {
+            Ok(()) if !self.let_go() => Ok(FAILURE),
             Ok(()) => self.session(remote.as_ref(), request, &forwarder).await,
             Err(NotSetUp) => Ok(FAILURE),
         };
@@ -136,11 +166,20 @@ impl Run {
         status
     }
 
+    /// Goes to the background, if that is wanted; `false` if whoever waited for us is gone.
+    fn let_go(&self) -> bool {
+        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner).take();
+        release.is_none_or(|release| release.release().is_ok())
+    }
+
     /// Connects, and has the guard look after what that leaves on the far host.
     async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Arc<dyn Remote>, Failure> {
         let (remote, farewell) = self.connect().await?;
         if let Some(guard) = guard {
             guard::wait_ready();
+            if self.settings.background {
+                guard.leave_terminal();
+            }
             if let Some(farewell) = farewell {
                 guard.entrust(&farewell);
             }
@@ -189,7 +228,7 @@ impl Run {
         };
         if wanted && (self.settings.stdin_null || !tty::stdin_is_tty()) {
             self.reporter
-                .info(&"Pseudo-terminal will not be allocated because stdin is not a terminal.");
+                .remark(&"Pseudo-terminal will not be allocated because stdin is not a terminal.");
             return false;
         }
         wanted
@@ -208,7 +247,36 @@ impl Run {
             .collect()
     }
 
+    /// Starts the server by another program's login.
+    async fn connect_by(&self, system: &ViaSystem) -> Result<Connected, Failure> {
+        let term = self.term().unwrap_or_else(|| BOOTSTRAP_TERM.into());
+        let settings = &self.settings;
+        let started =
+            match bootstrap::start_server(&system.login, settings, &term, self.env()).await {
+                Ok(started) => started,
+                Err(error) if settings.udp.explicit => return Err(Failure::Start(error)),
+                Err(error) => {
+                    if tty::stderr_is_tty() {
+                        self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
+                    }
+                    let status = system.whole.run().await.ok().and_then(|status| status.code());
+                    let status = status.and_then(|status| u8::try_from(status).ok());
+                    return Err(Failure::Replaced(status.unwrap_or(FAILURE)));
+                }
+            };
+        let host = settings.host_name.as_str();
+        let family = settings.address_family;
+        let peer = system::address_of(host, |address| family.allows(address)).await;
+        let peer = peer.map_err(|reason| {
+            Failure::Login(LoginError::Resolve { host: host.to_owned(), reason })
+        })?;
+        self.link(peer, started, std::future::ready(())).await
+    }
+
     async fn connect(&self) -> Result<Connected, Failure> {
+        if let Some(system) = &self.system {
+            return self.connect_by(system).await;
+        }
         let ui = TtyUi::new(self.settings.log_level, self.settings.askpass.clone());
         let login = login::connect(&self.settings, &ui).await.map_err(Failure::Login)?;
         if self.settings.udp.mode == UdpMode::No {
@@ -232,12 +300,22 @@ impl Run {
         let Some(peer) = login.peer_addr() else {
             return Err(Failure::Link(LinkError::Malformed("address of the login")));
         };
+        self.link(peer, started, async move { login.close().await }).await
+    }
+
+    /// Moves to the server that was started; `farewell` ends the login.
+    async fn link(
+        &self,
+        peer: SocketAddr,
+        started: Started,
+        farewell: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Connected, Failure> {
         let Started { info, session } = started;
         let link = Link::connect(info, peer, &self.settings.udp).await;
         // The login has served its purpose either way; its farewell costs the session nothing.
         tokio::spawn(async move {
             drop(session);
-            login.close().await;
+            farewell.await;
         });
         let link = link.map_err(Failure::Link)?;
         let (source, reporter) = (link.clone(), self.reporter);
@@ -331,6 +409,9 @@ impl Run {
         let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
         let held = async {
             forwarder.set_up().await?;
+            if !self.let_go() {
+                return Err(NotSetUp);
+            }
             let Some(target) = self.stdio_target() else { return std::future::pending().await };
             Ok(forward::stdio(remote.as_ref(), target, self.settings.stdin_null).await)
         };

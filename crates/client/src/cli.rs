@@ -26,6 +26,7 @@ use crate::config::AddressFamily;
 use crate::config::forward::{Connect, Forward, Kind, Listen};
 use text::NOT_SUPPORTED;
 
+mod passed;
 mod text;
 
 /// What a command line asks for.
@@ -35,6 +36,8 @@ pub enum Action {
     Connect,
     /// Print the resolved configuration and exit (`-G`).
     PrintConfig,
+    /// List what we can do (`-Q`); see [`CommandLine::query`].
+    Query,
     /// Print the version to standard error and exit (`-V`, `--version`).
     Version,
     /// Print the help to standard output and exit (`--help`).
@@ -50,6 +53,16 @@ pub struct CommandLine {
     pub host: String,
     /// The words of the command, exactly as given; with `-s` the subsystem's name.
     pub command: Vec<OsString>,
+    /// What `-Q` asks for.
+    pub query: Option<String>,
+    /// Diagnostics go to the system's log (`-y`).
+    pub syslog: bool,
+    /// Let the system's ssh log in (`--via-ssh`).
+    pub via_ssh: bool,
+    /// Options that mean the same to ssh, each with its value, for a login by ssh.
+    pub passed: Vec<(char, Option<String>)>,
+    /// The destination as typed.
+    pub destination: OsString,
     /// Where diagnostics go instead of standard error (`-E`).
     pub log_file: Option<PathBuf>,
     /// Which configuration files to read (`-F`).
@@ -69,6 +82,11 @@ impl CommandLine {
             action: Action::Connect,
             host: host.to_owned(),
             command: Vec::new(),
+            query: None,
+            syslog: false,
+            via_ssh: false,
+            passed: Vec::new(),
+            destination: host.into(),
             log_file: None,
             config_files: ConfigFiles::Usual,
             debug: false,
@@ -125,6 +143,8 @@ pub(crate) enum Flag {
     NoSession,
     /// `-s`
     Subsystem,
+    /// `-f`
+    Background,
     /// `-n`
     NullInput,
     /// `-C`
@@ -183,9 +203,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<CommandLine, UsageE
     line.options(before)?;
     if let Some(destination) = destination {
         line.destination(destination)?;
+        line.destination.clone_from(destination);
     }
     line.options(after)?;
-    if matches!(line.action, Action::Version | Action::Help) {
+    if matches!(line.action, Action::Version | Action::Help | Action::Query) {
         return Ok(line);
     }
     if destination.is_none() {
@@ -203,12 +224,14 @@ const HOST: &str = "host";
 /// The name of the other operands.
 const COMMAND: &str = "command";
 /// Short options without a value, and those with one.
-const SWITCHES: &[&str] =
-    &["2", "4", "6", "C", "G", "N", "T", "V", "a", "g", "k", "n", "q", "s", "t", "v", "x"];
+const SWITCHES: &[&str] = &[
+    "2", "4", "6", "C", "G", "N", "T", "V", "a", "f", "g", "k", "n", "q", "s", "t", "v", "x", "y",
+];
 const VALUED: &[&str] =
-    &["D", "E", "F", "L", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p"];
+    &["B", "D", "E", "F", "L", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p"];
 /// Our own options without a value, and those with one.
-const LONG_SWITCHES: &[&str] = &["debug", "help", "kcp", "quic", "tcp", "udp", "version"];
+const LONG_SWITCHES: &[&str] =
+    &["debug", "help", "kcp", "quic", "tcp", "udp", "version", "via-ssh"];
 const LONG_VALUED: &[&str] = &["tsshd-path", "tsshd-port"];
 
 /// What there is: options by name, the host, and the command, whose words end all options.
@@ -282,11 +305,13 @@ impl CommandLine {
 
     /// Takes one option.
     fn option(&mut self, name: &str, value: &str) -> Result<(), UsageError> {
+        self.pass_on(name, value);
         let owned = || value.to_owned();
         let flag = match name {
             "4" => Flag::Family(AddressFamily::Inet),
             "6" => Flag::Family(AddressFamily::Inet6),
             "C" => Flag::Compression,
+            "f" => Flag::Background,
             "N" => Flag::NoSession,
             "n" => Flag::NullInput,
             "q" => Flag::Quiet,
@@ -294,6 +319,8 @@ impl CommandLine {
             "T" => Flag::NoTerminal,
             "t" => Flag::Terminal,
             "v" => Flag::Verbose,
+            "B" => Flag::Replace("bindinterface", owned()),
+            "P" => Flag::Replace("tag", owned()),
             "b" => Flag::Replace("bindaddress", owned()),
             "c" => Flag::Replace("ciphers", owned()),
             "e" => Flag::Replace("escapechar", owned()),
@@ -337,12 +364,27 @@ impl CommandLine {
         Ok(Flag::Stdio(connect))
     }
 
+    /// Keeps an option of ssh's for a login by ssh.
+    fn pass_on(&mut self, name: &str, value: &str) {
+        let mut letters = name.chars();
+        if let (Some(letter), None) = (letters.next(), letters.next()) {
+            let valued = VALUED.contains(&name).then(|| value.to_owned());
+            self.passed.push((letter, valued));
+        }
+    }
+
     /// Takes one option that concerns the command line itself.
     fn set(&mut self, name: &str, value: &str) {
         match name {
             "V" | "version" => self.action = Action::Version,
             "help" => self.action = Action::Help,
             "G" => self.action = Action::PrintConfig,
+            "Q" => {
+                self.action = Action::Query;
+                self.query = Some(value.to_owned());
+            }
+            "y" => self.syslog = true,
+            "via-ssh" => self.via_ssh = true,
             "E" => self.log_file = Some(value.into()),
             "F" if value.eq_ignore_ascii_case("none") => self.config_files = ConfigFiles::None,
             "F" => self.config_files = ConfigFiles::Only(value.into()),
@@ -620,7 +662,7 @@ mod tests {
 
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
-        for flag in ["-A", "-J", "-X", "-f", "-M", "-O", "--attach"] {
+        for flag in ["-A", "-J", "-X", "-I", "-K", "-M", "-O", "--attach"] {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
         }

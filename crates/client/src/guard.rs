@@ -21,6 +21,9 @@ const NAME: &str = "tssh: guard";
 /// The word that lets the guard go in peace.
 const DISMISSED: &str = "dismissed";
 
+/// The word that says the terminal is no longer in our use.
+const TERMINAL_LEFT: &str = "terminal left";
+
 /// How often a farewell is sent: UDP loses packets, and the network may be down just now.
 const FAREWELLS: u32 = 5;
 
@@ -70,6 +73,11 @@ impl Guard {
         self.say(&format!("{carrier} {} {packet}", farewell.server));
     }
 
+    /// Tells the guard that the terminal is somebody else's from now on (`-f`).
+    pub fn leave_terminal(&mut self) {
+        self.say(TERMINAL_LEFT);
+    }
+
     /// Ends the guard: everything was left in order.
     pub fn dismiss(mut self) {
         self.say(DISMISSED);
@@ -109,7 +117,7 @@ pub fn is_guard() -> bool {
 /// The guard's whole life.
 #[must_use]
 pub fn main() -> ExitCode {
-    let terminal = SavedTerminal::of_controlling();
+    let mut terminal = SavedTerminal::of_controlling();
     // Out of reach of the terminal's signals: ^C and hang-up are not for us.
     let _ = rustix::process::setsid();
     crate::sys::stdio::close_stdout();
@@ -117,6 +125,7 @@ pub fn main() -> ExitCode {
     for line in BufReader::new(io::stdin()).lines() {
         match line.as_deref() {
             Ok(DISMISSED) => return ExitCode::SUCCESS,
+            Ok(TERMINAL_LEFT) => terminal = None,
             Ok(line) => farewell = parse(line).or(farewell),
             Err(_) => break,
         }

@@ -1,6 +1,7 @@
 //! `tssh`: a drop-in ssh client whose sessions survive sleep, roaming and outages.
 
 pub mod app;
+pub mod background;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;

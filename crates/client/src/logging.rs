@@ -1,12 +1,17 @@
-//! Diagnostics (`-v`, `-vv`, `-vvv`, `--debug`, `-E`): where they go and how many.
+//! Diagnostics (`-v`, `-vv`, `-vvv`, `--debug`) and remarks: where they go (`-E`, `-y`) and how many.
 //!
+//! What ssh calls its log is all of it: errors and warnings as well as debugging. Questions, the
+//! server's banner and the word at the end of a session are for the person at the terminal and
+//! never come here.
 //! Keys, cookies and typed bytes are never logged at any level.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -23,21 +28,109 @@ pub struct LogFileError {
     source: std::io::Error,
 }
 
-/// Starts the diagnostics of this process. Below `-v` there are none.
+/// Where the log goes, if not to standard error.
+static SINK: OnceLock<Sink> = OnceLock::new();
+
+enum Sink {
+    File(Mutex<File>),
+    Syslog(Syslog),
+}
+
+/// Sends the log to a file (`-E`) or the system's log (`-y`). Call once, before anything is said.
 ///
 /// # Errors
 /// [`LogFileError`] when `file` cannot be appended to.
-pub fn start(level: LogLevel, file: Option<&Path>) -> Result<(), LogFileError> {
-    let Some(directives) = directives(level) else { return Ok(()) };
-    match file {
-        None => subscriber(&directives, || TerminalLines(std::io::stderr())).init(),
+pub fn redirect(file: Option<&Path>, syslog: bool) -> Result<(), LogFileError> {
+    let sink = match file {
         Some(path) => {
             let file =
                 open(path).map_err(|source| LogFileError { path: path.to_owned(), source })?;
-            subscriber(&directives, Mutex::new(file)).init();
+            Sink::File(Mutex::new(file))
         }
-    }
+        None if syslog => Sink::Syslog(Syslog::at(Path::new(SYSLOG_SOCKET))),
+        None => return Ok(()),
+    };
+    let _ = SINK.set(sink);
     Ok(())
+}
+
+/// Chooses the part of the system's log (SyslogFacility).
+pub fn set_facility(facility: u8) {
+    FACILITY.store(facility, Ordering::Relaxed);
+}
+
+/// Starts the debugging of this process. Below `-v` there is none.
+pub fn start(level: LogLevel) {
+    let Some(directives) = directives(level) else { return };
+    subscriber(&directives, || LogLines).init();
+}
+
+/// How much a line of the log matters, as syslog(3) counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Priority {
+    Error = 3,
+    Info = 6,
+    Debug = 7,
+}
+
+/// Writes whole lines to the log. On standard error they end as a terminal in raw mode needs it.
+pub(crate) fn say(priority: Priority, text: &str) {
+    // A log that is gone is no reason to fail.
+    match SINK.get() {
+        None => {
+            let _ = std::io::stderr().write_all(&for_terminal(text.as_bytes()));
+        }
+        Some(Sink::File(file)) => {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = file.write_all(text.as_bytes());
+        }
+        Some(Sink::Syslog(log)) => text.lines().for_each(|line| log.send(priority, line)),
+    }
+}
+
+/// Writes why the program ends, whatever the level.
+pub fn error(error: &dyn std::fmt::Display) {
+    match SINK.get() {
+        // No terminal is raw yet.
+        None => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+        }
+        Some(_) => say(Priority::Error, &format!("{error}\n")),
+    }
+}
+
+fn for_terminal(text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len() + 8);
+    for byte in text {
+        if *byte == b'\n' {
+            lines.push(b'\r');
+        }
+        lines.push(*byte);
+    }
+    lines
+}
+
+/// The system's log, spoken to as syslog(3) does (RFC 3164).
+struct Syslog(Option<UnixDatagram>);
+
+/// Where the system's log listens.
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// The facility, USER by default.
+static FACILITY: AtomicU8 = AtomicU8::new(1);
+
+impl Syslog {
+    fn at(path: &Path) -> Self {
+        let socket = UnixDatagram::unbound().ok();
+        Self(socket.filter(|socket| socket.connect(path).is_ok()))
+    }
+
+    fn send(&self, priority: Priority, line: &str) {
+        let Some(socket) = &self.0 else { return };
+        let number = FACILITY.load(Ordering::Relaxed) * 8 + priority as u8;
+        let text = format!("<{number}>tssh[{}]: {line}", std::process::id());
+        let _ = socket.send(text.as_bytes());
+    }
 }
 
 /// What is written at a level; `None`: nothing.
@@ -65,24 +158,17 @@ where
         .finish()
 }
 
-/// Ends lines as a terminal in raw mode needs them.
-struct TerminalLines(std::io::Stderr);
+/// What debugging writes to: the log.
+struct LogLines;
 
-impl Write for TerminalLines {
+impl Write for LogLines {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        let mut lines = Vec::with_capacity(text.len() + 8);
-        for byte in text {
-            if *byte == b'\n' {
-                lines.push(b'\r');
-            }
-            lines.push(*byte);
-        }
-        self.0.write_all(&lines)?;
+        say(Priority::Debug, &String::from_utf8_lossy(text));
         Ok(text.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 
@@ -102,6 +188,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = open(&directory.path().join("log")).unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_systems_log_gets_a_line_at_a_time_with_its_priority() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = UnixDatagram::bind(&path).unwrap();
+        Syslog::at(&path).send(Priority::Error, "no way");
+        let mut text = [0; 100];
+        let length = log.recv(&mut text).unwrap();
+        let text = String::from_utf8_lossy(&text[..length]);
+        assert_eq!(text, format!("<11>tssh[{}]: no way", std::process::id()));
+        // Without a log there is nothing to say it to.
+        Syslog::at(&directory.path().join("none")).send(Priority::Info, "unheard");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The `tssh` program: command line in, exit status out. Everything else is in the library.
 
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
+use tssh::app::ViaSystem;
+use tssh::background::{self, Side};
 use tssh::cli::{self, Action, CommandLine};
-use tssh::config::{self, Environment, Settings};
+use tssh::config::{self, Environment, Settings, UdpMode};
+use tssh::remote::system::System;
 use tssh::report::FAILURE;
 use tssh::terminal::{prompt, raw};
 use tssh::{app, guard, logging};
@@ -28,7 +30,11 @@ fn main() -> ExitCode {
     match line.action {
         Action::Version => return say(&mut std::io::stderr(), cli::VERSION),
         Action::Help => return say(&mut std::io::stdout(), cli::HELP),
+        Action::Query => return query(line.query.as_deref().unwrap_or_default()),
         Action::Connect | Action::PrintConfig => {}
+    }
+    if let Err(error) = logging::redirect(line.log_file.as_deref(), line.syslog) {
+        return fail(&error);
     }
     let settings =
         Environment::of_process().and_then(|environment| config::resolve(&line, &environment));
@@ -43,18 +49,39 @@ fn main() -> ExitCode {
 }
 
 fn connect(line: &CommandLine, settings: Settings) -> ExitCode {
-    if let Err(error) = logging::start(settings.log_level, line.log_file.as_deref()) {
-        return fail(&error);
+    logging::set_facility(settings.syslog_facility);
+    logging::start(settings.log_level);
+    let system = settings.login_command.clone().map(|command| ViaSystem {
+        whole: System::new(command.clone(), line.as_ssh()),
+        login: System::new(command, line.as_ssh_login()),
+    });
+    if let Some(system) = system.as_ref().filter(|_| settings.udp.mode == UdpMode::No) {
+        let error = system.whole.replace_us();
+        return fail(&format_args!("{}: {error}", system.whole.name()));
     }
+    let release = match settings.background.then(background::split).transpose() {
+        Ok(Some(Side::Waited(status))) => return status,
+        Ok(Some(Side::Working(release))) => Some(release),
+        Ok(None) => None,
+        Err(error) => return fail(&format_args!("fork: {error}")),
+    };
     let words: Vec<&[u8]> = line.command.iter().map(|word| word.as_bytes()).collect();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let status = runtime.block_on(app::run(settings, words.join(&b' ')));
+    let status = runtime.block_on(app::run(settings, words.join(&b' '), system, release));
     // A name still being looked up must not hold the exit.
     runtime.shutdown_background();
     ExitCode::from(status)
+}
+
+/// Lists what there is of the kind asked for (`-Q`).
+fn query(question: &str) -> ExitCode {
+    match tssh::login::query(question) {
+        Some(names) => say(&mut std::io::stdout(), &names.join("\n")),
+        None => fail(&format_args!("Unsupported query \"{question}\"")),
+    }
 }
 
 fn say(to: &mut dyn std::io::Write, text: &str) -> ExitCode {
@@ -65,6 +92,6 @@ fn say(to: &mut dyn std::io::Write, text: &str) -> ExitCode {
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{error}");
+    logging::error(error);
     ExitCode::from(FAILURE)
 }

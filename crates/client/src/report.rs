@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use crate::config::LogLevel;
+use crate::logging::{self, Priority};
 use crate::login::printable;
 
 /// Longest text said at once, in characters.
@@ -30,9 +31,9 @@ impl Reporter {
     /// Prints why we failed, and the next step if there is one.
     pub fn error(&self, text: &dyn Display, hint: Option<&str>) {
         if self.level > LogLevel::Quiet {
-            line(&format_args!("tssh: {text}"));
+            log(Priority::Error, &format_args!("tssh: {text}"));
             if let Some(hint) = hint {
-                line(&hint);
+                log(Priority::Error, &hint);
             }
         }
     }
@@ -40,18 +41,25 @@ impl Reporter {
     /// Prints a failure in words that are complete, as ssh's own are.
     pub fn plain_error(&self, text: &dyn Display) {
         if self.level > LogLevel::Quiet {
-            line(text);
+            log(Priority::Error, text);
         }
     }
 
     /// Prints something the user should know though we go on.
     pub fn warning(&self, text: &dyn Display) {
         if self.level >= LogLevel::Info {
-            line(&format_args!("tssh: {text}"));
+            log(Priority::Info, &format_args!("tssh: {text}"));
         }
     }
 
-    /// Prints a line of ssh's own, such as "Connection to host closed."
+    /// Logs a line of ssh's own about what it does.
+    pub fn remark(&self, text: &dyn Display) {
+        if self.level >= LogLevel::Info {
+            log(Priority::Info, text);
+        }
+    }
+
+    /// Prints a line of ssh's own for the person at the terminal, such as "Connection to host closed."
     pub fn info(&self, text: &dyn Display) {
         if self.level >= LogLevel::Info {
             line(text);
@@ -59,12 +67,19 @@ impl Reporter {
     }
 }
 
+/// One message to the log, which is standard error unless `-E` or `-y` says otherwise.
+fn log(priority: Priority, text: &dyn Display) {
+    logging::say(priority, &format!("{}\n", cleaned(text)));
+}
+
 /// One write, with CR for terminals in raw mode; a closed stderr is no error.
-///
+fn line(text: &dyn Display) {
+    let text = format!("{}\r\n", cleaned(text).replace('\n', "\r\n"));
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Much of what is said quotes the server, whose words must not command the
 /// terminal, nor fill it.
-fn line(text: &dyn Display) {
-    let text: String = printable(&text.to_string()).chars().take(MAX_TEXT).collect();
-    let text = format!("{}\r\n", text.replace('\n', "\r\n"));
-    let _ = std::io::stderr().write_all(text.as_bytes());
+fn cleaned(text: &dyn Display) -> String {
+    printable(&text.to_string()).chars().take(MAX_TEXT).collect()
 }

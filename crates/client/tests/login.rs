@@ -649,3 +649,30 @@ impl std::io::Write for Log {
         Ok(())
     }
 }
+
+#[tokio::test]
+async fn the_connection_comes_from_the_address_or_interface_asked_for() {
+    let Some(sshd) = ready() else { return };
+    let from = |options: &[&str]| {
+        let settings = sshd.settings(&[&["IdentityFile=@/id", "BatchMode=yes"], options].concat());
+        async move {
+            let login = within(connect(&settings, &Script::default())).await?;
+            Ok::<_, LoginError>(run(&login, exec("echo ${SSH_CONNECTION%% *}")).await.0)
+        }
+    };
+    for (options, address) in [
+        (&["BindAddress=127.0.0.9"][..], "127.0.0.9\n"),
+        (&["BindAddress=localhost"], "127.0.0.1\n"),
+        (&["BindInterface=lo"], "127.0.0.1\n"),
+        (&["BindInterface=lo", "BindAddress=127.0.0.9"], "127.0.0.9\n"),
+    ] {
+        assert_eq!(from(options).await.expect("a login"), address, "{options:?}");
+    }
+    for (option, text) in [
+        ("BindAddress=192.0.2.1", "bind 192.0.2.1: Cannot assign requested address"),
+        ("BindInterface=none0", "bind none0: no suitable addresses"),
+        ("BindAddress=::1", "bind ::1: Address family for hostname not supported"),
+    ] {
+        assert_eq!(from(&[option]).await.expect_err("refused").to_string(), text);
+    }
+}

@@ -5,12 +5,14 @@ pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
 
 /// The usage, as ssh prints it when it is called wrongly.
 pub const USAGE: &str = "\
-usage: tssh [-46aCGgkNnqsTtVvx] [-b bind_address] [-c cipher_spec]
-            [-D [bind_address:]port] [-E log_file] [-e escape_char]
+usage: tssh [-46aCfGgkNnqsTtVvxy] [-B bind_interface] [-b bind_address]
+            [-c cipher_spec] [-D [bind_address:]port] [-E log_file] [-e escape_char]
             [-F configfile] [-i identity_file] [-L address] [-l login_name]
-            [-m mac_spec] [-o option] [-p port] [-R address] [-W host:port]
+            [-m mac_spec] [-o option] [-P tag] [-p port] [-R address]
+            [-W host:port] [--via-ssh]
             [--udp | --quic | --kcp | --tcp] [--tsshd-path path] [--tsshd-port ports]
-            [--debug] [--help] destination [command [argument ...]]";
+            [--debug] [--help] destination [command [argument ...]]
+       tssh [-Q query_option]";
 
 /// The help printed for `--help`.
 pub const HELP: &str = "\
@@ -25,15 +27,18 @@ Session over UDP:
   --tsshd-path path   path of the server program (default: tsshd)
   --tsshd-port ports  ports the server may use (default: 61001-61999)
   --debug             diagnostics of both ends
+  --via-ssh           let the system's ssh log in
 
 As in ssh:
   -4, -6              IPv4 or IPv6 only
+  -B interface        interface to connect from
   -b address          local address to connect from
   -C                  ask for compression
   -c ciphers          ciphers, in order of preference
   -D [bind:]port      SOCKS proxy on this side
   -E file             write diagnostics to a file
   -e char             escape character, ^X or none (default: ~)
+  -f                  go to the background after the login
   -F file             configuration file instead of the usual ones, or none
   -g                  let other hosts use local forwards
   -G                  print the resolved configuration
@@ -45,7 +50,9 @@ As in ssh:
   -N                  run nothing
   -n                  standard input from /dev/null
   -o key=value        any option of the configuration file; may be repeated
+  -P tag              tag for Match tagged
   -p port             port of the ssh server
+  -Q question         list algorithms and the like; -Q help lists the questions
   -q                  say nothing but what is fatal
   -R [bind:]port[:host:hostport] (or socket paths)
                       forward connections to the far side
@@ -53,26 +60,22 @@ As in ssh:
   -T, -t              never, or always (-tt: even without a local one) ask for a terminal
   -W host:port        standard input and output go to that port
   -V, --version       print the version
-  -v                  say more; up to three times";
+  -v                  say more; up to three times
+  -y                  send diagnostics to the system's log";
 
 /// Options of OpenSSH 9.2 and of the reference client that this version does not have.
 pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("-1", "SSH protocol v.1 is no longer supported"),
     ("-A", "agent forwarding; log in without it"),
-    ("-B", "binding to an interface; use -b with the interface's address"),
-    ("-f", "going to the background; use tssh -n ... &"),
-    ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s)"),
+    ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s), or use --via-ssh"),
     ("-J", "jump hosts; use ssh -J"),
-    ("-K", "GSSAPI; use ssh -K"),
+    ("-K", "GSSAPI; log in by ssh with --via-ssh"),
     ("-M", "connection sharing; use ssh -M"),
     ("-O", "connection sharing; use ssh -O"),
-    ("-P", "tags; use ssh -P"),
-    ("-Q", "queries; use ssh -Q"),
     ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
     ("-w", "tunnel devices; use ssh -w"),
     ("-X", "X11 forwarding; use ssh -X"),
     ("-Y", "X11 forwarding; use ssh -Y"),
-    ("-y", "logging to syslog; use -E file"),
     ("--attach", "attaching to a running session"),
     ("--client", "file transfer; use sftp -S tssh or rsync -e tssh"),
     ("--dns", "name servers of its own; set them in the system"),

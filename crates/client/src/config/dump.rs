@@ -36,8 +36,8 @@ impl Settings {
                 AddressFamily::Inet6 => "inet6",
             },
         );
-        if let Some(address) = self.bind_address {
-            out.put("bindaddress", address.to_string());
+        if let Some(address) = &self.bind_address {
+            out.put("bindaddress", address);
         }
         if let Some(interface) = &self.bind_interface {
             out.put("bindinterface", interface);
@@ -143,6 +143,10 @@ impl Settings {
             },
         );
         out.flag("stdinnull", self.stdin_null);
+        out.flag("forkafterauthentication", self.background);
+        if let Some(command) = &self.login_command {
+            out.put("logincommand", command.join(" "));
+        }
         if let Some(command) = &self.remote_command {
             out.put("remotecommand", command);
         }

@@ -34,6 +34,8 @@ pub(super) enum Form {
     SetEnv,
     /// yes, no, ask, confirm and perhaps a time, or a time.
     AddKeys,
+    /// The name of a facility of syslog(3).
+    Facility,
     /// An amount of data, `default` or `none`, and perhaps a time.
     RekeyLimit,
     /// A forward: where to listen, and for some kinds where to connect to; the lines add up.
@@ -78,6 +80,14 @@ pub(super) struct Keyword {
 pub(super) fn find(name: &str) -> Option<&'static Keyword> {
     KEYWORDS.iter().find(|keyword| keyword.name == name)
 }
+
+/// Returns whether a keyword, in lower case, means something to us only.
+pub(crate) fn is_ours(name: &str) -> bool {
+    find(name).is_some_and(|keyword| OURS.iter().any(|start| keyword.name.starts_with(start)))
+}
+
+/// How our own keywords begin.
+const OURS: &[&str] = &["udp", "tsshd", "logincommand", "show", "forwardudp"];
 
 /// All keywords, in the order of the alphabet within each group.
 pub(super) fn all() -> &'static [Keyword] {
@@ -155,6 +165,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("dynamicforward", Form::Forward(Kind::Dynamic)),
     honoured("escapechar", Form::EscapeChar),
     honoured("exitonforwardfailure", Form::Flag),
+    honoured("forkafterauthentication", Form::Flag),
     honoured("gatewayports", Form::Flag),
     honoured("globalknownhostsfile", Form::Files),
     honoured("hashknownhosts", Form::Flag),
@@ -211,6 +222,7 @@ const KEYWORDS: &[Keyword] = &[
     ),
     honoured("streamlocalbindmask", Form::Octal),
     honoured("streamlocalbindunlink", Form::Flag),
+    honoured("syslogfacility", Form::Facility),
     honoured("tag", Form::Word),
     honoured("tcpkeepalive", Form::Flag),
     alias("keepalive", "tcpkeepalive", Form::Flag),
@@ -219,6 +231,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("userknownhostsfile", Form::Files),
     honoured("visualhostkey", Form::Flag),
     // Our own.
+    honoured("logincommand", Form::Rest),
     honoured("tsshdpath", Form::Word),
     honoured("tsshdport", Form::Rest),
     alias("udpport", "tsshdport", Form::Rest),
@@ -238,7 +251,6 @@ const KEYWORDS: &[Keyword] = &[
     refused("udpsessionattach", OFF, "attaching to a running session is not in this version"),
     refused("udpsessionname", &[], "attaching to a running session is not in this version"),
     // OpenSSH's, refused: to go on without them would be unsafe or reach another place.
-    refused("forkafterauthentication", OFF, "going to the background is not in this version"),
     proxy("proxycommand", Form::Rest),
     proxy("proxyjump", Form::Word),
     // OpenSSH's, not honoured, and missed.
@@ -283,7 +295,6 @@ const KEYWORDS: &[Keyword] = &[
     ignored("proxyusefdpass"),
     ignored("securitykeyprovider"),
     ignored("smartcarddevice"),
-    ignored("syslogfacility"),
     ignored("tunneldevice"),
     ignored("versionaddendum"),
     ignored("warnweakcrypto"),

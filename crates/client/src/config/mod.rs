@@ -30,5 +30,6 @@ mod udp;
 pub use environment::Environment;
 pub use error::{BadLine, ConfigError};
 pub(crate) use expand::percent;
+pub(crate) use keywords::is_ours;
 pub use resolve::{parse_file, resolve};
 pub use settings::*;

@@ -186,6 +186,18 @@ pub(super) fn escape_char(word: &str) -> Option<Option<u8>> {
     }
 }
 
+/// Reads the name of a facility of syslog(3).
+pub(super) fn facility(word: &str) -> Option<u8> {
+    let local = |digit: &str| digit.parse::<u8>().ok().filter(|digit| *digit < 8);
+    Some(match word.to_ascii_uppercase().as_str() {
+        "USER" => 1,
+        "DAEMON" => 3,
+        "AUTH" => 4,
+        "AUTHPRIV" => 10,
+        other => 16 + local(other.strip_prefix("LOCAL")?)?,
+    })
+}
+
 /// Reads AddKeysToAgent; `None` is nonsense.
 pub(super) fn add_keys(values: &[String]) -> Option<AddKeys> {
     let lifetime = |text: &String| lex::time(text).filter(|time| !time.is_zero());
@@ -343,6 +355,9 @@ fn check_word(form: Form, word: &str) -> Result<(), String> {
             if word.len() > 4 || !u32::from_str_radix(word, 8).is_ok_and(|n| n <= 0o777) =>
         {
             Err("bad mask.".to_owned())
+        }
+        Form::Facility if facility(word).is_none() => {
+            Err(format!("unsupported log facility '{word}'"))
         }
         Form::EscapeChar if escape_char(word).is_none() => Err("Bad escape character.".to_owned()),
         _ => Ok(()),

@@ -123,6 +123,10 @@ impl<'a> Draft<'a> {
                 Flag::Subsystem => {
                     self.session("subsystem", "Cannot specify -s with -N/SessionType")?;
                 }
+                Flag::Background => {
+                    self.replace("forkafterauthentication", "yes");
+                    self.replace("stdinnull", "yes");
+                }
                 Flag::NullInput => self.replace("stdinnull", "yes"),
                 Flag::Forward(slot, spec) => self.options.add_forward(known(slot), spec),
                 Flag::Stdio(_) => {
@@ -268,6 +272,16 @@ impl<'a> Draft<'a> {
             host_key_alias: host_key_alias.as_deref(),
         };
         let paths = Paths { tokens: &tokens, options };
+        let background = options.flag("forkafterauthentication").unwrap_or(false);
+        let remote_command = self.remote_command(&tokens)?;
+        let only_forwards =
+            options.word("sessiontype").is_some_and(|t| t.eq_ignore_ascii_case("none"));
+        if background && !only_forwards && remote_command.is_none() && self.line.command.is_empty()
+        {
+            return Err(ConfigError::Conflict(
+                "Cannot fork into background without a command to execute.",
+            ));
+        }
         let rekey = options::rekey_limit(options.words("rekeylimit"));
         Ok(Settings {
             original_host: self.line.host.clone(),
@@ -278,7 +292,7 @@ impl<'a> Draft<'a> {
                 Some(word) if word.eq_ignore_ascii_case("inet6") => AddressFamily::Inet6,
                 _ => AddressFamily::Any,
             },
-            bind_address: bind_address(options)?,
+            bind_address: options.word("bindaddress").map(str::to_owned),
             bind_interface: options
                 .word("bindinterface")
                 .filter(|name| !name.eq_ignore_ascii_case("none"))
@@ -333,13 +347,19 @@ impl<'a> Draft<'a> {
             send_env: self.sent_variables(),
             set_env: set_variables(options),
             request_tty: request_tty(options.word("requesttty")),
-            remote_command: self.remote_command(&tokens)?,
+            remote_command,
             session_type: match options.word("sessiontype") {
                 Some(word) if word.eq_ignore_ascii_case("none") => SessionType::None,
                 Some(word) if word.eq_ignore_ascii_case("subsystem") => SessionType::Subsystem,
                 _ => SessionType::Default,
             },
             stdin_null: options.flag("stdinnull").unwrap_or(false),
+            background,
+            syslog_facility: options
+                .word("syslogfacility")
+                .and_then(options::facility)
+                .unwrap_or(SYSLOG_USER),
+            login_command: self.login_command()?,
             tcp_keep_alive: options.flag("tcpkeepalive").unwrap_or(true),
             escape_char: options
                 .word("escapechar")
@@ -429,6 +449,19 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Returns the words of the program that logs in instead of us.
+    fn login_command(&self) -> Result<Option<Vec<String>>, ConfigError> {
+        let text = self.options.word("logincommand");
+        let text = text.filter(|text| !text.eq_ignore_ascii_case("none"));
+        let Some(text) = text.or(self.line.via_ssh.then_some("ssh")) else { return Ok(None) };
+        match shlex::split(text) {
+            Some(words) if !words.is_empty() => Ok(Some(words)),
+            _ => Err(ConfigError::BadOption {
+                problem: format!("LoginCommand: unbalanced quotes in {text}"),
+            }),
+        }
+    }
+
     /// Names the variables that SendEnv asks for and the process has.
     fn sent_variables(&self) -> Vec<String> {
         let patterns = self.options.words("sendenv");
@@ -453,6 +486,9 @@ impl<'a> Draft<'a> {
             .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
     }
 }
+
+/// The facility of syslog(3) where SyslogFacility says nothing.
+const SYSLOG_USER: u8 = 1;
 
 /// The smallest RSA key where RequiredRSASize says nothing; OpenSSH's choice.
 const MIN_RSA_BITS: u32 = 1024;
@@ -511,21 +547,6 @@ fn is_no(word: &str) -> bool {
 fn number(options: &Options, slot: &str, usual: u32) -> u32 {
     let number = options.word(slot).and_then(|number| number.parse().ok());
     number.unwrap_or(usual)
-}
-
-fn bind_address(options: &Options) -> Result<Option<IpAddr>, ConfigError> {
-    let Some(setting) = options.get("bindaddress") else {
-        return Ok(None);
-    };
-    let word = setting.values.first().map_or("", String::as_str);
-    match word.parse() {
-        Ok(address) => Ok(Some(address)),
-        Err(_) => Err(ConfigError::not_supported(
-            &setting.origin,
-            "bindaddress",
-            format!("\"{word}\" is not an address, and names are not looked up in this version"),
-        )),
-    }
 }
 
 fn strict(word: Option<&str>) -> StrictHostKeyChecking {
@@ -633,7 +654,6 @@ mod tests {
             "ProxyJump bastion\n",
             "ProxyCommand nc %h %p\n",
             "UdpSessionAttach yes\n",
-            "BindAddress localhost\n",
             "RefuseConnection no\n",
         ] {
             assert!(parse_file(config.as_bytes()).is_err(), "{config}");

@@ -2,7 +2,7 @@
 //!
 //! Defaults are OpenSSH's unless a field says otherwise.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ pub struct Settings {
     pub user: String,
     /// Address family to use.
     pub address_family: AddressFamily,
-    /// Local address to connect from.
-    pub bind_address: Option<IpAddr>,
-    /// Interface to connect from.
+    /// Local address to connect from, or a name of it.
+    pub bind_address: Option<String>,
+    /// Interface to connect from, if no address is given.
     pub bind_interface: Option<String>,
     /// Limit for connecting and the key exchange; `None` is the system's own.
     pub connect_timeout: Option<Duration>,
@@ -91,6 +91,12 @@ pub struct Settings {
     pub session_type: SessionType,
     /// Take standard input from `/dev/null` (`-n`, StdinNull).
     pub stdin_null: bool,
+    /// Go to the background after the login (`-f`, ForkAfterAuthentication).
+    pub background: bool,
+    /// Where `-y` sends the log: a facility of syslog(3).
+    pub syslog_facility: u8,
+    /// The program that logs in instead of us (`--via-ssh`, LoginCommand), in words.
+    pub login_command: Option<Vec<String>>,
     /// Let the kernel probe an idle TCP connection (TCPKeepAlive).
     pub tcp_keep_alive: bool,
     /// The escape character; `None` disables escapes.
@@ -189,6 +195,18 @@ pub enum AddressFamily {
     Inet,
     /// IPv6 only.
     Inet6,
+}
+
+impl AddressFamily {
+    /// Returns whether an address is of this family.
+    #[must_use]
+    pub const fn allows(self, address: &SocketAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Inet => address.is_ipv4(),
+            Self::Inet6 => address.is_ipv6(),
+        }
+    }
 }
 
 /// One identity file.

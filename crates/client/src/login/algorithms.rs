@@ -57,6 +57,50 @@ pub(super) fn russh_config(
     })
 }
 
+/// Returns the names of what we can do, as `ssh -Q` lists them; `None` for an unknown question.
+///
+/// Questions are OpenSSH's words or the keywords of ssh_config(5).
+#[must_use]
+pub fn query(question: &str) -> Option<Vec<String>> {
+    fn names<T: AsRef<str>>(lists: &[&[T]]) -> Vec<String> {
+        lists.iter().flat_map(|list| list.iter()).map(|name| name.as_ref().to_owned()).collect()
+    }
+    let kinds = |wanted: fn(&Kind) -> bool| -> Vec<String> {
+        let old = [Kind::key(RSA_SHA1), Kind::certificate(RSA_SHA1)];
+        let all = keys_and_certificates().into_iter().chain(old);
+        all.filter(wanted).map(|kind| kind.name).collect()
+    };
+    // Key types: RSA is one, whatever hash it signs with.
+    let types = |wanted: fn(&Kind) -> bool| -> Vec<String> {
+        kinds(wanted).into_iter().filter(|name| !name.starts_with("rsa-sha2-")).collect()
+    };
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+    Some(match question.to_ascii_lowercase().as_str() {
+        "help" => words(QUESTIONS),
+        "cipher" | "ciphers" => names(&[CIPHERS, CIPHERS_ON_DEMAND]),
+        "cipher-auth" => names(&[CIPHERS])
+            .into_iter()
+            .filter(|n| n.contains("gcm") || n.contains("poly"))
+            .collect(),
+        "compression" => words("none zlib@openssh.com"),
+        "kex" | "kexalgorithms" => names(&[KEX, KEX_ON_DEMAND]),
+        "mac" | "macs" => names(&[MACS, MACS_ON_DEMAND]),
+        "key" => types(|_| true),
+        "key-plain" => types(|kind| !kind.certified),
+        "key-cert" => types(|kind| kind.certified),
+        "key-sig" | "hostkeyalgorithms" | "pubkeyacceptedalgorithms" | "pubkeyacceptedkeytypes" => {
+            kinds(|_| true)
+        }
+        "sig" | "casignaturealgorithms" | "key-ca-sign" => kinds(|kind| !kind.certified),
+        "protocol-version" => words("2"),
+        _ => return None,
+    })
+}
+
+/// What can be asked with `-Q`.
+const QUESTIONS: &str = "cipher cipher-auth compression kex key key-cert key-plain key-sig mac \
+                         protocol-version sig";
+
 /// Applies one list of the configuration to the defaults.
 fn select<T: AsRef<str> + Clone>(
     keyword: &'static str,

@@ -4,13 +4,14 @@
 //! address answered matters later, because the UDP link starts from it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::LoginError;
-use crate::config::settings::{AddressFamily, Settings};
+use crate::config::settings::Settings;
+use crate::sys::interfaces;
 
 /// A fresh TCP connection to the ssh server.
 pub(super) struct Dialled {
@@ -29,6 +30,7 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
         reason: system_words(error),
     };
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut unbound = None;
     for attempt in 0..settings.connection_attempts.max(1) {
         if attempt > 0 {
             // OpenSSH waits a second between attempts, too.
@@ -36,8 +38,15 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
         }
         for &peer in &addresses {
             let deadline = settings.connect_timeout.map(|limit| Instant::now() + limit);
-            let socket = socket_for(peer, settings)?;
-            let Some(socket) = socket else { continue };
+            let socket = match socket_for(peer, settings).await {
+                Ok(socket) => socket,
+                // An address of the other family may do.
+                Err(error @ LoginError::Bind { .. }) => {
+                    unbound = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             tracing::debug!(%peer, "connecting");
             let connected = match deadline {
                 None => socket.connect(peer).await,
@@ -52,11 +61,12 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
                 Err(error) => {
                     tracing::debug!(%peer, %error, "no connection");
                     last = error;
+                    unbound = None;
                 }
             }
         }
     }
-    Err(failed(&last))
+    Err(unbound.unwrap_or_else(|| failed(&last)))
 }
 
 async fn resolve(settings: &Settings) -> Result<Vec<SocketAddr>, LoginError> {
@@ -64,25 +74,16 @@ async fn resolve(settings: &Settings) -> Result<Vec<SocketAddr>, LoginError> {
     let found = tokio::net::lookup_host((settings.host_name.as_str(), settings.port))
         .await
         .map_err(|error| failed(resolver_words(&error)))?;
-    let addresses: Vec<SocketAddr> = found
-        .filter(|address| match settings.address_family {
-            AddressFamily::Any => true,
-            AddressFamily::Inet => address.is_ipv4(),
-            AddressFamily::Inet6 => address.is_ipv6(),
-        })
-        .collect();
+    let addresses: Vec<SocketAddr> =
+        found.filter(|address| settings.address_family.allows(address)).collect();
     if addresses.is_empty() {
         return Err(failed("Address family for hostname not supported".into()));
     }
     Ok(addresses)
 }
 
-/// A socket for `peer`, or `None` if the local address asked for is of the other family.
-fn socket_for(peer: SocketAddr, settings: &Settings) -> Result<Option<TcpSocket>, LoginError> {
-    let local = settings.bind_address;
-    if local.is_some_and(|local| local.is_ipv4() != peer.is_ipv4()) {
-        return Ok(None);
-    }
+/// A socket for `peer`, bound as BindAddress or BindInterface say.
+async fn socket_for(peer: SocketAddr, settings: &Settings) -> Result<TcpSocket, LoginError> {
     let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket
         .and_then(|socket| {
@@ -97,12 +98,47 @@ fn socket_for(peer: SocketAddr, settings: &Settings) -> Result<Option<TcpSocket>
             port: settings.port,
             reason: system_words(&error),
         })?;
-    if let Some(address) = local {
-        socket
-            .bind(SocketAddr::new(address, 0))
-            .map_err(|error| LoginError::Bind { address, reason: system_words(&error) })?;
+    if let Some(local) = local_address(peer, settings).await? {
+        let failed =
+            |error| LoginError::Bind { name: local.ip().to_string(), reason: system_words(&error) };
+        socket.bind(local).map_err(failed)?;
     }
-    Ok(Some(socket))
+    Ok(socket)
+}
+
+/// Where to connect from, of the family of `peer`.
+async fn local_address(
+    peer: SocketAddr,
+    settings: &Settings,
+) -> Result<Option<SocketAddr>, LoginError> {
+    let same_family = |address: &SocketAddr| address.is_ipv4() == peer.is_ipv4();
+    if let Some(name) = &settings.bind_address {
+        let failed = |reason| LoginError::Bind { name: name.clone(), reason };
+        let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+        let found = found.map_err(|error| failed(resolver_words(&error)))?.find(same_family);
+        return match found {
+            Some(address) => Ok(Some(address)),
+            None => Err(failed("Address family for hostname not supported".into())),
+        };
+    }
+    let Some(interface) = &settings.bind_interface else { return Ok(None) };
+    let failed = |reason: String| LoginError::Bind { name: interface.clone(), reason };
+    let all = interfaces::addresses(interface).map_err(|error| failed(system_words(&error)))?;
+    // Addresses that reach beyond the link come first, as in OpenSSH's `check_ifaddrs`.
+    let mut fitting: Vec<SocketAddr> = all.into_iter().filter(same_family).collect();
+    fitting.sort_by_key(|address| is_near(address.ip()));
+    match fitting.first() {
+        Some(address) => Ok(Some(*address)),
+        None => Err(failed("no suitable addresses".into())),
+    }
+}
+
+/// Whether an address means something on this machine or link only.
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+    }
 }
 
 /// The system's words for an error, without Rust's "(os error N)".

@@ -43,6 +43,7 @@ use tokio::task::JoinHandle;
 use crate::config::settings::{Settings, UpdateHostKeys};
 
 pub(crate) use agent::AGENT_LOG_TARGET;
+pub use algorithms::query;
 pub(crate) use handler::{Connection, Shared, lost_reason};
 pub use known_hosts::count_entries;
 pub(crate) use ui::printable;
@@ -233,10 +234,10 @@ pub enum LoginError {
         reason: String,
     },
     /// The configured local address cannot be used.
-    #[error("bind {address}: {reason}")]
+    #[error("bind {name}: {reason}")]
     Bind {
-        /// The address asked for.
-        address: std::net::IpAddr,
+        /// The address, name or interface asked for.
+        name: String,
         /// The system's words.
         reason: String,
     },

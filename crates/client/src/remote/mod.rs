@@ -6,6 +6,7 @@
 //! the two differ in nothing but resilience.
 
 pub mod login;
+pub mod system;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -4,6 +4,8 @@
 
 pub(crate) mod account;
 pub(crate) mod inherit;
+pub(crate) mod interfaces;
+pub(crate) mod process;
 pub mod signals;
 pub mod stdio;
 pub mod tty;

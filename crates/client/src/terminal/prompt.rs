@@ -27,6 +27,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::askpass;
 use crate::config::settings::{Askpass, LogLevel};
+use crate::logging::{self, Priority};
 use crate::login::{Echo, PromptError, Ui};
 use crate::remote::BoxFuture;
 use crate::sys::signals::RestoreBeforeEnd;
@@ -47,9 +48,9 @@ impl TtyUi {
         Self { log_level, askpass, asking: tokio::sync::Mutex::default() }
     }
 
-    fn say(&self, level: LogLevel, text: &str) {
+    fn log(&self, level: LogLevel, priority: Priority, text: &str) {
         if self.log_level >= level {
-            say(text);
+            logging::say(priority, &format!("{text}\n"));
         }
     }
 }
@@ -86,15 +87,18 @@ impl Ui for TtyUi {
     }
 
     fn tell(&self, text: &str) {
-        self.say(LogLevel::Info, text);
+        self.log(LogLevel::Info, Priority::Info, text);
     }
 
     fn warn(&self, text: &str) {
-        self.say(LogLevel::Error, text);
+        self.log(LogLevel::Error, Priority::Error, text);
     }
 
     fn banner(&self, text: &str) {
-        self.say(LogLevel::Info, text.strip_suffix('\n').unwrap_or(text));
+        // For the person, wherever the log goes.
+        if self.log_level >= LogLevel::Info {
+            say(text.strip_suffix('\n').unwrap_or(text));
+        }
     }
 }
 

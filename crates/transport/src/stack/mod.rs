@@ -23,8 +23,6 @@
 //! Wire: `docs/protocol.md` §4, §5.
 
 mod keys;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;

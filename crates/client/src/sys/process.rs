@@ -1,0 +1,37 @@
+//! A second process like this one.
+
+use std::io;
+
+use rustix::process::Pid;
+
+/// Which of the two we are.
+#[derive(Debug)]
+pub(crate) enum Forked {
+    /// The new one.
+    Child,
+    /// The old one; the new one's id.
+    Parent(Pid),
+}
+
+/// Makes a copy of this process. Only to be called while there is one thread, since only the
+/// calling one is copied, with whatever locks the others hold.
+///
+/// # Errors
+/// What fork(2) says.
+pub(crate) fn fork() -> io::Result<Forked> {
+    debug_assert!(is_alone(), "threads do not survive a fork");
+    // SAFETY: with one thread the child is a whole copy, in which everything may be done.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        id => Ok(Forked::Parent(Pid::from_raw(id).expect("not zero"))),
+    }
+}
+
+/// Returns whether there is no thread but this one, as far as can be known.
+fn is_alone() -> bool {
+    match std::fs::read_dir("/proc/self/task") {
+        Ok(threads) => threads.count() == 1,
+        Err(_) => true,
+    }
+}
