@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Client, command, connect, connect_within, hello, on_pty, only, open, read, write};
-use proto::bus::{Alive, Resize, Setting, ToClient, ToServer};
+use proto::bus::{Alive, Rekey, Resize, Setting, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
@@ -356,4 +356,43 @@ async fn exists(file: &std::path::Path) {
 
 fn tail(text: &str) -> &str {
     text.get(text.len().saturating_sub(300)..).unwrap_or(text)
+}
+
+#[tokio::test]
+async fn a_client_that_promised_to_exchange_keys_gets_nothing_before() {
+    let mut client = Client::by_kcp(ExtSet::all()).await;
+    let (_send, mut recv) = open(&client.connection, "session").await;
+    let outcome: Outcome = common::soon("answer", read(&mut recv)).await;
+    assert!(outcome.msg.contains("keys"), "{outcome:?}");
+    client.exchange_keys().await;
+    let mut session = client.session(command(1, "echo sealed")).await;
+    session.read_until("sealed").await;
+}
+
+#[tokio::test]
+async fn a_client_that_promised_nothing_is_served_before_and_across_an_exchange() {
+    let mut client = Client::by_kcp(ExtSet::NONE).await;
+    let mut session = client.session(command(1, "echo one; read -r line; echo $line")).await;
+    session.read_until("one").await;
+    client.exchange_keys().await;
+    session.input.write_all(b"two\n").await.unwrap();
+    session.read_until("two").await;
+    assert_eq!(client.exit(1).await.exit_code, 0);
+}
+
+#[tokio::test]
+async fn a_key_request_that_is_no_point_is_not_answered_and_harms_nobody() {
+    let mut client = Client::by_kcp(ExtSet::NONE).await;
+    let garbage = Rekey { pub_key: Bytes(vec![4; 65]) };
+    client.order(&ToServer::Rekey(garbage)).await;
+    client.settle(1).await;
+    client.exchange_keys().await;
+    client.settle(2).await;
+}
+
+#[tokio::test]
+async fn with_quic_a_key_request_is_stepped_over() {
+    let mut client = Client::start().await;
+    client.order(&ToServer::Rekey(Rekey { pub_key: Bytes(vec![4; 65]) })).await;
+    client.settle(1).await;
 }

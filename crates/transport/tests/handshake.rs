@@ -1,11 +1,12 @@
 //! Who gets a connection, who does not, and what they are told.
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
+#[macro_use]
 mod common;
 
 use std::time::Duration;
 
-use common::{CLIENT, Net, Pair, SERVER};
+use common::{CLIENT, Kind, Net, Pair, SERVER};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
 use tssh_transport::quic::{
@@ -13,6 +14,8 @@ use tssh_transport::quic::{
     generate_credentials,
 };
 use tssh_transport::{ConnectionError, HandshakeFailure};
+
+with_both!(a_peer_that_vanishes_never_ends_the_connection,);
 
 fn config(seconds: u64) -> Config {
     Config { connect_timeout: Duration::from_secs(seconds), ..Config::default() }
@@ -191,9 +194,8 @@ fn credentials_hide_themselves_in_debug_output() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_vanishes_never_ends_the_connection() {
-    let pair = Pair::connected().await;
+async fn a_peer_that_vanishes_never_ends_the_connection(kind: Kind) {
+    let pair = Pair::connected(kind).await;
     pair.net.set_cut(true);
     let mut watching = Box::pin(pair.client.closed());
     let (mut send, _recv) = pair.client.open_stream().await.unwrap();

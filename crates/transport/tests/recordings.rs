@@ -13,6 +13,9 @@ use proto::json::Message as _;
 use serde_json::Value;
 use tssh_transport::crypt::{Crypt, OVERHEAD, Refused, SECRET_LEN};
 use tssh_transport::fec::{Decoder, Encoder, HEADER_LEN, Parity, Shard};
+use tssh_transport::kcp::Uncontrolled;
+use tssh_transport::smux;
+use tssh_transport::stack::{Config, Entropy, Event, Secrets, Stack};
 use zeroize::Zeroizing;
 
 const UDP: &str = include_str!("vectors/kcp-shell.jsonl");
@@ -50,12 +53,13 @@ impl Recording {
     }
 
     fn crypt(&self, seed: u8) -> Crypt {
-        let secret = |bytes: &[u8]| <[u8; SECRET_LEN]>::try_from(bytes).unwrap();
-        Crypt::new(
-            &secret(self.info.pass.expose()),
-            &secret(self.info.salt.expose()),
-            Zeroizing::new([seed; 32]),
-        )
+        let Secrets { pass, salt } = self.secrets();
+        Crypt::new(&pass, &salt, Zeroizing::new([seed; 32]))
+    }
+
+    fn secrets(&self) -> Secrets {
+        let secret = |bytes: &[u8]| Zeroizing::new(<[u8; SECRET_LEN]>::try_from(bytes).unwrap());
+        Secrets { pass: secret(self.info.pass.expose()), salt: secret(self.info.salt.expose()) }
     }
 }
 
@@ -125,4 +129,95 @@ fn the_session_over_tcp_opens_and_is_framed_the_same_by_us() {
     let to_server = replay(&mut crypt, &frames(&recording.to_server));
     let to_client = replay(&mut crypt, &frames(&recording.to_client));
     assert_eq!((to_server, to_client), (67, 81));
+}
+
+/// What our server hears on each stream when it gets the recorded client's packets.
+fn heard(recording: &Recording, packets: &[Captured]) -> Vec<(u32, Vec<u8>)> {
+    let start = Instant::now();
+    let entropy = Entropy { seed: Zeroizing::new([2; 32]), conv: 0 };
+    let config = Config { packet_size: 1400, max_streams: 100 };
+    let mut server = Stack::server(&recording.secrets(), entropy, config, Box::new(Uncontrolled));
+    let mut streams = Vec::new();
+    // The first is the proxy's.
+    for (time, packet) in packets.iter().skip(1) {
+        let now = start + *time;
+        server.handle_packet(now, &mut packet.clone()).expect("one key opens them all");
+        while let Some(event) = server.poll_event() {
+            if let Event::Stream(smux::Event::Opened(id)) = event {
+                streams.push((id, Vec::new()));
+            }
+        }
+        for (id, heard) in &mut streams {
+            let mut buf = [0; 4096];
+            while let Ok(len @ 1..) = server.read(*id, &mut buf) {
+                heard.extend_from_slice(&buf[..len]);
+            }
+        }
+        while server.poll_transmit(now, &mut Vec::new()) {}
+    }
+    streams.into_iter().map(|(id, heard)| (id.value(), heard)).collect()
+}
+
+/// Takes commands and JSON messages apart (PROTOCOL §6.1): `length u8 | command`,
+/// then, unless it is `close`, `length u32be | JSON`; returns the rest as well.
+fn messages(mut bytes: &[u8], most: usize) -> (Vec<(String, Value)>, &[u8]) {
+    let mut messages = Vec::new();
+    while let (Some((&len, rest)), true) = (bytes.split_first(), messages.len() < most) {
+        let (name, rest) = rest.split_at(len.into());
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        let (json, rest) = match name.as_str() {
+            "close" => (Value::Null, rest),
+            _ => {
+                let (len, rest) = rest.split_first_chunk().unwrap();
+                let (json, rest) = rest.split_at(u32::from_be_bytes(*len) as usize);
+                (serde_json::from_slice(json).unwrap(), rest)
+            }
+        };
+        messages.push((name, json));
+        bytes = rest;
+    }
+    (messages, bytes)
+}
+
+#[test]
+fn our_server_hears_the_recorded_client_say_what_it_said() {
+    let udp = Recording::read(UDP);
+    let tcp = Recording::read(TCP);
+    for (recording, packets) in [(&udp, udp.to_server.clone()), (&tcp, frames(&tcp.to_server))] {
+        let heard = heard(recording, &packets);
+        let ids: Vec<_> = heard.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [3, 5, 7], "bus, session, stderr");
+        let [(_, bus), (_, session), (_, stderr)] = heard.as_slice() else { unreachable!() };
+        let (messages_of_bus, rest) = messages(bus, usize::MAX);
+        assert_eq!(
+            messages_of_bus,
+            [
+                ("bus".to_owned(), json(BUS)),
+                ("resize".to_owned(), json(r#"{"ID":1,"Cols":120,"Rows":40}"#)),
+                ("close".to_owned(), Value::Null),
+            ]
+        );
+        assert_eq!(rest, b"");
+        let (start, typed) = messages(session, 1);
+        assert_eq!(start, [("session".to_owned(), json(START))]);
+        assert_eq!(typed, b"echo hello-$((40+2))\rexit\r");
+        let (stderr, rest) = messages(stderr, usize::MAX);
+        assert_eq!((stderr, rest), (vec![("stderr".to_owned(), json(r#"{"ID":1}"#))], &b""[..]));
+    }
+}
+
+const BUS: &str = r#"{
+    "ClientVer": "0.1.8", "ProtoVer": 1, "AliveTimeout": 864000000000000,
+    "IntervalTime": 1000000000, "HeartbeatTimeout": 3000000000
+}"#;
+
+const START: &str = r#"{
+    "ID": 1, "Pty": true, "Shell": true, "Cols": 120, "Rows": 40,
+    "Envs": {
+        "LAB_PS1": "READY", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"
+    }
+}"#;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use proto::bus::{Alive, Exit, ToClient, ToServer};
+use proto::bus::{Alive, Exit, Rekey, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::{Bytes, Message};
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use transport::quic::{self, Listener, generate_credentials};
-use transport::{Connection, RecvStream, SendStream};
+use transport::{Connection, RecvStream, SendStream, kcp_transport};
 use tsshd::link::{DEFAULT_LOG_BYTES, End, Host, Link, Settings};
 
 /// Longest wait for anything: long, because only a defect makes it pass.
@@ -65,6 +65,30 @@ pub async fn connect_within(
     let listener = Listener::new(theirs, server, quic::Config::default()).unwrap();
     let (connection, accepted) =
         tokio::join!(quic::connect(ours, client, quic::Config::default()), listener.accept());
+    let (link, served) = serve(accepted.unwrap(), granted, connect_timeout);
+    (connection.unwrap(), link, served)
+}
+
+/// As [`connect`], with KCP; the bus is open, so that the server has heard of the client.
+pub async fn connect_by_kcp(
+    granted: ExtSet,
+) -> (Connection, Link, JoinHandle<End>, (SendStream, RecvStream)) {
+    let (ours, theirs) = sockets();
+    let secrets = kcp_transport::generate_secrets().unwrap();
+    let config = kcp_transport::Config::default();
+    let listener = kcp_transport::Listener::new(theirs, &secrets, config).unwrap();
+    let connection = kcp_transport::connect(ours, &secrets, config).unwrap();
+    let bus = open(&connection, "bus").await;
+    let accepted = soon("the client", listener.accept()).await;
+    let (link, served) = serve(accepted.unwrap(), granted, DEADLINE);
+    (connection, link, served, bus)
+}
+
+fn serve(
+    accepted: Connection,
+    granted: ExtSet,
+    connect_timeout: Duration,
+) -> (Link, JoinHandle<End>) {
     let settings = Settings {
         granted,
         connect_timeout,
@@ -73,10 +97,10 @@ pub async fn connect_within(
         output_log_bytes: DEFAULT_LOG_BYTES,
         on_bus_up: Box::new(|_| {}),
     };
-    let link = Link::new(accepted.unwrap(), Host::load(), settings);
+    let link = Link::new(accepted, Host::load(), settings);
     let serving = link.clone();
     let served = tokio::spawn(async move { serving.serve().await });
-    (connection.unwrap(), link, served)
+    (link, served)
 }
 
 impl Client {
@@ -103,7 +127,24 @@ impl Client {
         ext: ExtSet,
         timeouts: Timeouts,
     ) -> Self {
-        let (mut bus, mut bus_in) = open(&connection, "bus").await;
+        let bus = open(&connection, "bus").await;
+        Self::on_bus(connection, link, served, bus, ext, timeouts).await
+    }
+
+    /// A client that speaks KCP and has not exchanged keys.
+    pub async fn by_kcp(ext: ExtSet) -> Self {
+        let (connection, link, served, bus) = connect_by_kcp(ext).await;
+        Self::on_bus(connection, link, served, bus, ext, Timeouts::default()).await
+    }
+
+    async fn on_bus(
+        connection: Connection,
+        link: Link,
+        served: JoinHandle<End>,
+        (mut bus, mut bus_in): (SendStream, RecvStream),
+        ext: ExtSet,
+        timeouts: Timeouts,
+    ) -> Self {
         hello(&mut bus_in).await;
         write(&mut bus, &BusMessage::new(1, timeouts, ext)).await;
         let response: BusResponse = read(&mut bus_in).await;
@@ -177,6 +218,19 @@ impl Client {
     pub async fn settle(&mut self, time: i64) {
         self.order(&ToServer::Alive(Alive { time })).await;
         self.hear("echo", |m| (*m == ToClient::Alive(Alive { time })).then_some(())).await;
+    }
+
+    /// Exchanges keys over the bus, as the transport asks.
+    pub async fn exchange_keys(&mut self) {
+        let point = soon("key request", self.connection.key_request()).await;
+        self.order(&ToServer::Rekey(Rekey { pub_key: Bytes(point.to_vec()) })).await;
+        let answer = self
+            .hear("key answer", |message| match message {
+                ToClient::Rekey(answer) => Some(answer.clone()),
+                _ => None,
+            })
+            .await;
+        self.connection.handle_key_answer(&answer.pub_key.0).unwrap();
     }
 
     /// Waits for the end of a session.

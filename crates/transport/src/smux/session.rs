@@ -340,6 +340,12 @@ impl Session {
         }
     }
 
+    /// Returns how many received bytes wait for a reader.
+    #[cfg(test)]
+    pub(crate) fn unread(&self) -> usize {
+        self.unread
+    }
+
     /// Returns whether something other than data waits to be sent.
     #[must_use]
     pub fn has_control_frames(&self) -> bool {

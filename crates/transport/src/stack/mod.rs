@@ -23,6 +23,8 @@
 //! Wire: `docs/protocol.md` §4, §5.
 
 mod keys;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;

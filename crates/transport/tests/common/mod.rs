@@ -16,8 +16,7 @@ use std::time::Duration;
 
 use proxy::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tssh_transport::Connection;
-use tssh_transport::quic::{Config, Listener, connect, generate_credentials};
+use tssh_transport::{Connection, Listener, kcp_transport, quic};
 
 /// One-way delay: a round-trip time of 50 ms.
 pub const DELAY: Duration = Duration::from_millis(25);
@@ -335,6 +334,33 @@ impl PacketSocket for Socket {
     }
 }
 
+/// Which transport a test is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Quic,
+    Kcp,
+}
+
+/// Runs a test with both transports: `NAME::quic` and `NAME::kcp`.
+#[macro_export]
+macro_rules! with_both {
+    ($($test:ident),+ $(,)?) => { $(
+        mod $test {
+            use super::common::Kind;
+
+            #[tokio::test(start_paused = true)]
+            async fn quic() {
+                super::$test(Kind::Quic).await;
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn kcp() {
+                super::$test(Kind::Kcp).await;
+            }
+        }
+    )+ };
+}
+
 /// A client and a server over a link.
 pub struct Pair {
     pub net: Net,
@@ -345,15 +371,37 @@ pub struct Pair {
 
 impl Pair {
     /// Connects both with the usual settings.
-    pub async fn connected() -> Self {
-        Self::over(Net::new()).await
+    pub async fn connected(kind: Kind) -> Self {
+        Self::over(kind, Net::new()).await
     }
 
-    pub async fn over(net: Net) -> Self {
-        let (server, client) = generate_credentials().unwrap();
-        let listener = Listener::new(net.socket(SERVER), server, Config::default()).unwrap();
+    pub async fn over(kind: Kind, net: Net) -> Self {
+        match kind {
+            Kind::Quic => Self::over_quic(net).await,
+            Kind::Kcp => Self::over_kcp(net).await,
+        }
+    }
+
+    async fn over_quic(net: Net) -> Self {
+        let (server, client) = quic::generate_credentials().unwrap();
+        let config = quic::Config::default;
+        let listener = quic::Listener::new(net.socket(SERVER), server, config()).unwrap();
         let (client, server) =
-            tokio::join!(connect(net.socket(CLIENT), client, Config::default()), listener.accept());
+            tokio::join!(quic::connect(net.socket(CLIENT), client, config()), listener.accept());
+        let listener = Listener::Quic(listener);
         Self { net, client: client.unwrap(), server: server.unwrap(), listener }
+    }
+
+    /// Without a handshake the client has to say something to be heard.
+    async fn over_kcp(net: Net) -> Self {
+        let secrets = kcp_transport::generate_secrets().unwrap();
+        let config = kcp_transport::Config { max_streams: 1000, ..Default::default() };
+        let listener = kcp_transport::Listener::new(net.socket(SERVER), &secrets, config).unwrap();
+        let client = kcp_transport::connect(net.socket(CLIENT), &secrets, config).unwrap();
+        drop(client.open_stream().await.unwrap());
+        let server = listener.accept().await.unwrap();
+        drop(server.accept_stream().await.unwrap());
+        tokio::time::sleep(4 * DELAY).await;
+        Self { net, client, server, listener: Listener::Kcp(listener) }
     }
 }
