@@ -6,19 +6,23 @@
 //! is spelled out in its configuration instead. Remote shells do go by `HOME`,
 //! so sshd gives them an empty one.
 //!
+//! A world with links ([`WorldBuilder::links`]) has two hosts instead of the
+//! loopback interface, with a network between them that can be as bad as asked.
+//!
 //! Processes of a world are known by a mark in their environment, which sshd
 //! hands down to its sessions (`SetEnv`) and which survives daemonising, or
 //! by being children of its sshd. Sockets end with their processes, so "no
 //! process is left" covers them; files are looked for in `TMPDIR` and `HOME`,
 //! which are the world's own on both sides.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use netlab::{Lab, LinkConfig, Side};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -39,9 +43,28 @@ pub struct WorldBuilder {
     client_config: String,
     server_config: String,
     address: IpAddr,
+    links: Vec<LinkConfig>,
 }
 
 impl WorldBuilder {
+    /// Puts sshd on one host and the clients on another, with these links
+    /// between them; `None`, after saying so, where that cannot be had.
+    ///
+    /// # Panics
+    /// In CI as root, where a test that skips itself would be green for ever.
+    #[must_use]
+    pub fn links(mut self, links: impl IntoIterator<Item = LinkConfig>) -> Option<Self> {
+        if let Some(reason) = netlab::why_not() {
+            let root = rustix::process::geteuid().is_root();
+            assert!(!root || std::env::var_os("CI").is_none(), "{reason} (CI must not skip this)");
+            say_skipped(reason);
+            return None;
+        }
+        self.links = links.into_iter().collect();
+        self.address = netlab::SERVER_V4.into();
+        Some(self)
+    }
+
     /// Puts sshd on the IPv6 loopback address; `None`, after saying so, where there is none.
     #[must_use]
     pub fn ipv6(mut self) -> Option<Self> {
@@ -91,6 +114,7 @@ impl WorldBuilder {
 pub struct World {
     dir: TempDir,
     mode: Mode,
+    lab: Option<Lab>,
     sshd: Child,
     port: u16,
     mark: String,
@@ -117,6 +141,7 @@ impl World {
             client_config: String::new(),
             server_config: String::new(),
             address,
+            links: Vec::new(),
         }
     }
 
@@ -124,6 +149,15 @@ impl World {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Returns the network between client and server.
+    ///
+    /// # Panics
+    /// When the world was made without [`WorldBuilder::links`].
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        self.lab.as_ref().expect("this world has links")
     }
 
     /// Returns the port of sshd.
@@ -319,7 +353,7 @@ impl World {
 
     /// Returns a command in the client's surroundings: nothing of the caller's environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = in_host(self.lab.as_ref(), Side::Client, program);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -358,9 +392,14 @@ impl World {
         fs::copy(path("id.pub"), path("authorized_keys")).expect("the public key can be copied");
 
         let mark = dir.path().to_string_lossy().into_owned();
-        let (sshd, port) =
-            start_sshd(dir.path(), builder.address, &sshd_config(dir.path(), &mark, builder));
-        let world = Self { dir, mode: builder.mode, sshd, port, mark };
+        let lab = (!builder.links.is_empty()).then(|| {
+            let links = builder.links.iter();
+            let lab = links.fold(Lab::builder().seed(1), |lab, link| lab.link(*link));
+            lab.start().expect("root can make hosts")
+        });
+        let config = sshd_config(dir.path(), &mark, builder);
+        let (sshd, port) = start_sshd(dir.path(), builder.address, lab.as_ref(), &config);
+        let world = Self { dir, mode: builder.mode, lab, sshd, port, mark };
         world.write("known_hosts", world.known_hosts_line("host_key"));
         if builder.mode.is_tssh() {
             world.script("tsshd", &format!("exec '{}' \"$@\"\n", tsshd().display()));
@@ -493,18 +532,19 @@ fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
 }
 
 /// Starts sshd on a port nobody has, and waits until it listens.
-fn start_sshd(dir: &Path, address: IpAddr, config: &str) -> (Child, u16) {
+fn start_sshd(dir: &Path, address: IpAddr, lab: Option<&Lab>, config: &str) -> (Child, u16) {
     if rustix::process::geteuid().is_root() {
         // Where a privileged sshd jails its network-facing half.
         fs::create_dir_all("/run/sshd").expect("/run/sshd can be made");
     }
     // Another test may take the port between our look and sshd's bind.
     for _ in 0..20 {
-        let port = free_port(address);
+        // On a host of its own nobody else has any port.
+        let port = if lab.is_some() { 22 } else { free_port(address) };
         let listen = format!("ListenAddress {address}\nPort {port}\n{config}");
         fs::write(dir.join("sshd_config"), listen).expect("sshd_config can be written");
         let log = fs::File::create(dir.join("sshd.log")).expect("a log file can be made");
-        let mut sshd = Command::new(SSHD)
+        let mut sshd = in_host(lab, Side::Server, SSHD)
             .arg("-D")
             .arg("-e")
             .arg("-f")
@@ -527,6 +567,17 @@ fn start_sshd(dir: &Path, address: IpAddr, config: &str) -> (Child, u16) {
         assert!(log.contains("Address already in use"), "sshd does not start: {log}");
     }
     panic!("no free port for sshd");
+}
+
+/// Returns a program's command, in a host if there are hosts.
+fn in_host(lab: Option<&Lab>, side: Side, program: impl AsRef<OsStr>) -> Command {
+    let Some(lab) = lab else { return Command::new(program) };
+    // It becomes the program: one process, with the signals it is sent.
+    let mut command = Command::new("nsenter");
+    let mut namespace = OsString::from("--net=");
+    namespace.push(lab.host(side).path());
+    command.arg(namespace).arg("--").arg(program);
+    command
 }
 
 /// Returns a TCP port that was free a moment ago.

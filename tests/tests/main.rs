@@ -13,6 +13,7 @@ mod escapes;
 mod exec;
 mod flags;
 mod forward;
+mod handover;
 mod hostkey;
 mod leftovers;
 mod missing;

@@ -14,6 +14,12 @@
 //!                    Ended              Down ◀────────────────────────┘
 //! ```
 //!
+//! A path is renewed when the system's routes change ([`Client::handle_network`]),
+//! when a send fails or is not answered in time ([`Client::handle_sent`]), after
+//! sleep, on request, and, last of all, when heartbeats are missed. Where the
+//! system says that there is no way to the server, the search waits for it to
+//! say otherwise, without any timer.
+//!
 //! "Silent for H": nothing accepted and no heartbeat answered for the heartbeat
 //! timeout. A dead TCP connection leads from `Up` or `Roaming` to `Down` at
 //! once. `table.txt` beside this file has every transition.
@@ -29,7 +35,9 @@
 //! goes backwards; at most three paths exist (in use, asked for, draining).
 //! Wire and rules of the reference: `docs/protocol.md` §2.2, §2.4, §2.5.
 
+mod answer;
 mod event;
+mod network;
 mod search;
 #[cfg(test)]
 mod table;
@@ -41,6 +49,7 @@ use std::time::{Duration, Instant};
 use proto::PathSerial;
 use proto::path_auth::{PathAck, PathAuth};
 
+use answer::Answers;
 pub use event::{Config, Event, RenewReason};
 use search::{Attempt, ErrorSpacing, Live, Search};
 
@@ -72,6 +81,11 @@ pub struct Client {
     /// Whether any packet at all was received.
     heard: bool,
     errors: ErrorSpacing,
+    /// Spaces renewals for want of an answer, of which a lossy path has many.
+    overdue: ErrorSpacing,
+    answers: Answers,
+    /// The system has said that there is no way to the server.
+    offline: bool,
     last_error: Option<String>,
     events: VecDeque<Event>,
 }
@@ -109,6 +123,9 @@ impl Client {
             watching: false,
             heard: false,
             errors: ErrorSpacing::default(),
+            overdue: ErrorSpacing::default(),
+            answers: Answers::default(),
+            offline: false,
             last_error: None,
             events: VecDeque::new(),
         }
@@ -150,6 +167,7 @@ impl Client {
             self.contact = Some(now);
             self.on_proven(now);
         }
+        self.answers.on_accepted(now);
         let Some(live) = self.live_mut().filter(|l| l.path.id == path) else { return };
         live.next_dummy = None;
         self.contact = Some(now);
@@ -236,6 +254,7 @@ impl Client {
                 self.state = state;
                 // What changed is the network: the candidate is not to blame.
                 let candidate = self.candidate;
+                self.offline = false;
                 self.drop_attempt(now);
                 self.candidate = candidate;
                 self.handle_timeout(now);
@@ -283,6 +302,17 @@ impl Client {
         self.state = State::Ended;
     }
 
+    /// Reports what the transport has sent on the path in use.
+    ///
+    /// What wants an answer and gets none has a new path asked for, long
+    /// before a heartbeat is missed; and the new path is sent the small ones
+    /// again, so that a keystroke need not wait to be repeated.
+    pub fn handle_sent<'a>(&mut self, now: Instant, packets: impl Iterator<Item = &'a [u8]>) {
+        if matches!(self.state, State::Up { .. } | State::Roaming { .. }) {
+            self.answers.on_sent(now, packets);
+        }
+    }
+
     /// Reports that `bytes` were sent to the pending path of [`Client::routes`].
     pub fn handle_copied(&mut self, path: PathId, bytes: u64) {
         if let Some(attempt) = self.attempt_mut().filter(|a| a.id == path) {
@@ -305,6 +335,14 @@ impl Client {
             let (heard, error) = (self.heard, self.last_error.take());
             self.events.push_back(Event::ConnectFailed { heard, error });
             return;
+        }
+        if let State::Up { live } = &self.state
+            && self.overdue_at().is_some_and(|at| now >= at)
+        {
+            tracing::debug!(path = %live.path.id, "no answer");
+            self.answers.on_overdue();
+            let until = self.overdue.next_unless_calm(now);
+            self.state = State::Roaming { live: *live, search: Search::Pausing { until } };
         }
         if self.silent_at().is_some_and(|at| now >= at) {
             if let State::Up { live } = &self.state {
@@ -349,11 +387,15 @@ impl Client {
             let again = route.carrier == Carrier::Udp;
             attempt.next_auth = again.then(|| now + AUTH_INTERVAL);
             attempt.allowance = COPY_BYTES;
+            attempt.next_copy = 0;
             let id = attempt.id;
             let mut nonce = [0; NONCE_LEN];
             random(&mut nonce);
             buf.extend_from_slice(&self.sealer.seal(nonce, PathAuth { client, serial }.encode()));
             return Some(Path { id, route });
+        }
+        if let Some(path) = self.poll_copy(buf) {
+            return Some(path);
         }
         let stop_after = self.config.connect_timeout;
         let (State::Up { live } | State::Roaming { live, .. }) = &mut self.state else {
@@ -381,7 +423,7 @@ impl Client {
         let search = match self.search() {
             Some(Search::Pausing { until }) => Some(*until),
             Some(Search::Asking(a)) => Some(a.next_auth.map_or(a.deadline, |t| t.min(a.deadline))),
-            None => None,
+            Some(Search::Waiting) | None => None,
         };
         let connect = match &self.state {
             State::Connecting { deadline, .. } => Some(*deadline),
@@ -392,7 +434,8 @@ impl Client {
             _ => None,
         };
         let drained = self.draining.map(|(_, until)| until);
-        [search, connect, dummy, drained, self.silent_at()].into_iter().flatten().min()
+        let times = [search, connect, dummy, drained, self.silent_at(), self.overdue_at()];
+        times.into_iter().flatten().min()
     }
 
     /// Returns where the transport's packets go.
@@ -405,8 +448,7 @@ impl Client {
         let asked = self.attempt().and_then(|a| {
             // Before the auth packet has gone out there is nothing to follow.
             let path = Path { id: a.id, route: a.route.filter(|_| a.allowance > 0)? };
-            let follows = path.route.carrier == Carrier::Udp || self.config.tcp_pipelining;
-            follows.then_some(Pending { path, allowance_bytes: a.allowance })
+            self.may_follow(&path.route).then_some(Pending { path, allowance_bytes: a.allowance })
         });
         match &self.state {
             State::Connecting { .. } => Routes { active: asked.map(|p| p.path), pending: None },
@@ -452,6 +494,31 @@ impl Client {
     }
 
     // ---- transitions -------------------------------------------------------
+
+    /// Writes the next packet into `buf` that the path in use was given but
+    /// nobody has answered, and returns the path that is asked for.
+    fn poll_copy(&mut self, buf: &mut Vec<u8>) -> Option<Path> {
+        let State::Roaming { search: Search::Asking(attempt), .. } = &self.state else {
+            return None;
+        };
+        let (id, route) = (attempt.id, attempt.route?);
+        let packet = self.answers.unanswered(attempt.next_copy)?;
+        let bytes = packet.len() as u64;
+        // No allowance before the auth packet, which goes first.
+        if bytes > attempt.allowance || !self.may_follow(&route) {
+            return None;
+        }
+        buf.extend_from_slice(packet);
+        let attempt = self.attempt_mut()?;
+        attempt.next_copy += 1;
+        attempt.allowance -= bytes;
+        Some(Path { id, route })
+    }
+
+    /// Whether packets may follow an auth packet at once.
+    fn may_follow(&self, route: &Route) -> bool {
+        route.carrier == Carrier::Udp || self.config.tcp_pipelining
+    }
 
     /// Returns whether the packet was an ack of ours.
     fn handle_ack(&mut self, now: Instant, path: PathId, packet: &[u8]) -> bool {
@@ -499,6 +566,7 @@ impl Client {
         let path = Path { id, route };
         let next_dummy = (route.carrier == Carrier::Udp).then_some(now + DUMMY_INTERVAL);
         self.state = State::Up { live: Live { path, proven_at: now, next_dummy } };
+        self.answers.on_path_change();
         self.last_error = None;
         self.events.push_back(Event::Proven { path: id, change });
     }
@@ -515,6 +583,7 @@ impl Client {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Roaming { live, search } => {
                 self.state = State::Down { old: Some(live), search };
+                self.answers.on_path_change();
                 self.events.push_back(Event::Lost { error: self.last_error.clone() });
             }
             other => self.state = other,
@@ -548,6 +617,7 @@ impl Client {
             route: None,
             next_auth: None,
             allowance: 0,
+            next_copy: 0,
         })
     }
 
@@ -560,8 +630,10 @@ impl Client {
     /// Ends the attempt under way, if any; the next one, with the next
     /// candidate, begins at `until`.
     fn drop_attempt(&mut self, until: Instant) {
+        // Without a way to anywhere there is no use in trying at times.
+        let next = if self.offline { Search::Waiting } else { Search::Pausing { until } };
         let Some(search) = self.search_mut() else { return };
-        if let Search::Asking(attempt) = std::mem::replace(search, Search::Pausing { until }) {
+        if let Search::Asking(attempt) = std::mem::replace(search, next) {
             self.candidate = self.candidate.wrapping_add(1);
             self.events.push_back(Event::Close { path: attempt.id });
         }
@@ -575,6 +647,16 @@ impl Client {
         };
         let contact = self.contact.map_or(live.proven_at, |c| c.max(live.proven_at));
         Some(contact + self.config.heartbeat_timeout)
+    }
+
+    /// When what was sent on the path in use should have been answered.
+    fn overdue_at(&self) -> Option<Instant> {
+        let State::Up { live } = &self.state else { return None };
+        // Until the bus is up the handshake has timers of its own.
+        if !self.watching {
+            return None;
+        }
+        self.answers.overdue_at(live.path.route.carrier)
     }
 
     // ---- looking into the state --------------------------------------------
@@ -600,14 +682,14 @@ impl Client {
     fn attempt(&self) -> Option<&Attempt> {
         match self.search()? {
             Search::Asking(attempt) => Some(attempt),
-            Search::Pausing { .. } => None,
+            Search::Pausing { .. } | Search::Waiting => None,
         }
     }
 
     fn attempt_mut(&mut self) -> Option<&mut Attempt> {
         match self.search_mut()? {
             Search::Asking(attempt) => Some(attempt),
-            Search::Pausing { .. } => None,
+            Search::Pausing { .. } | Search::Waiting => None,
         }
     }
 

@@ -158,7 +158,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("tssh-fuzzing", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh", "tsshd"]),
     ("tssh-demo", &["tssh-devsshd"]),
     ("xtask", &["tssh-proto", "tssh-netlab"]),
-    ("e2e", &["tssh-proto"]),
+    ("e2e", &["tssh-proto", "tssh-netlab"]),
     ("examples", &["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit"]),
 ];
 

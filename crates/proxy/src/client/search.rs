@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::path::{Path, Route};
 use crate::socket::PathId;
-use crate::timers::{ERROR_SPACING_MAX, ERROR_SPACING_MIN};
+use crate::timers::{CALM, ERROR_SPACING_MAX, ERROR_SPACING_MIN};
 
 /// A proven path.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Live {
 pub(super) enum Search {
     /// Waiting before the next attempt.
     Pausing { until: Instant },
+    /// Waiting for the system to say that there is a way to the server.
+    Waiting,
     /// One path is being asked for.
     Asking(Attempt),
 }
@@ -35,6 +37,8 @@ pub(super) struct Attempt {
     pub(super) next_auth: Option<Instant>,
     /// Bytes that may still be copied there before the next auth packet.
     pub(super) allowance: u64,
+    /// Which of the unanswered packets is copied there next.
+    pub(super) next_copy: usize,
 }
 
 /// Spaces renewals that are caused by errors.
@@ -51,5 +55,14 @@ impl ErrorSpacing {
         let spacing = self.spacing.map_or(ERROR_SPACING_MIN, |s| (s * 2).min(ERROR_SPACING_MAX));
         *self = Self { not_before: Some(at + spacing), spacing: Some(spacing) };
         at
+    }
+
+    /// The same, but begins with the shortest spacing again when there was
+    /// nothing to space for a while.
+    pub(super) fn next_unless_calm(&mut self, now: Instant) -> Instant {
+        if self.not_before.is_some_and(|at| now >= at + CALM) {
+            *self = Self::default();
+        }
+        self.next(now)
     }
 }

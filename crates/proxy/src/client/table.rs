@@ -2,6 +2,7 @@
 //! transition shows in a review.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use proto::path_auth::PathAck;
@@ -20,15 +21,19 @@ fn name(client: &Client) -> &'static str {
         State::Connecting { .. } => "Connecting",
         State::Up { .. } => "Up",
         State::Roaming { search: Search::Pausing { .. }, .. } => "Roaming(pausing)",
+        State::Roaming { search: Search::Waiting, .. } => "Roaming(waiting)",
         State::Roaming { .. } => "Roaming",
+        State::Down { search: Search::Waiting, .. } => "Down(waiting)",
         State::Down { old: Some(_), .. } => "Down(old)",
         State::Down { old: None, .. } => "Down",
         State::Ended => "Ended",
     }
 }
 
-fn event_name(event: &Event) -> &'static str {
+fn event_name(event: &Event) -> &str {
     match event {
+        // The test's own mark: the state in between.
+        Event::AttemptFailed { error: Some(state) } if !state.is_empty() => state,
         Event::Open { .. } => "open",
         Event::Close { .. } => "close",
         Event::Proven { change: Change::First, .. } => "first",
@@ -39,6 +44,9 @@ fn event_name(event: &Event) -> &'static str {
         Event::ConnectFailed { .. } => "connect-failed",
     }
 }
+
+/// The address of ours that packets leave from.
+const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// The path in use, if there is or was one; the other one is being asked for.
 const OLD: PathId = PathId(0);
@@ -52,7 +60,7 @@ fn in_state(state: &str, now: Instant) -> Client {
     let mut client = client();
     if state != "Idle" {
         client.start(now);
-        client.handle_opened(now, OLD, None);
+        client.handle_opened(now, OLD, Some(OURS));
     }
     if !matches!(state, "Idle" | "Connecting") {
         client.handle_accepted(now, OLD);
@@ -60,7 +68,7 @@ fn in_state(state: &str, now: Instant) -> Client {
     }
     if matches!(state, "Roaming" | "Down(old)") {
         client.renew(now, RenewReason::Requested);
-        client.handle_opened(now, PathId(1), None);
+        client.handle_opened(now, PathId(1), Some(OURS));
     }
     if state == "Down(old)" {
         client.handle_timeout(now + 3 * SECOND);
@@ -77,7 +85,7 @@ fn in_state(state: &str, now: Instant) -> Client {
 fn every_event_in_every_state() {
     let start = Instant::now();
     type Act = fn(&mut Client, Instant, PathId);
-    let events: [(&str, Act); 11] = [
+    let events: [(&str, Act); 15] = [
         ("start", |c, now, _| c.start(now)),
         ("renew", |c, now, _| c.renew(now, RenewReason::Requested)),
         ("ack", |c, now, new| {
@@ -100,6 +108,18 @@ fn every_event_in_every_state() {
                 c.handle_timeout(at);
             });
         }),
+        ("no answer", |c, now, _| {
+            c.handle_sent(now, std::iter::once(&b"typed"[..]));
+            let at = c.overdue_at();
+            at.into_iter().for_each(|at| c.handle_timeout(at));
+        }),
+        ("same route", |c, now, _| c.handle_network(now, |_| Some(OURS))),
+        ("other route", |c, now, _| c.handle_network(now, |_| Some([192, 0, 2, 2].into()))),
+        ("no route, route", |c, now, _| {
+            c.handle_network(now, |_| None);
+            c.events.push_back(Event::AttemptFailed { error: Some(name(c).to_owned()) });
+            c.handle_network(now, |_| Some(OURS));
+        }),
         ("slept a minute", |c, now, _| c.handle_clock_jump(now, 60 * SECOND)),
         ("close", |c, _, _| c.close()),
     ];
@@ -111,8 +131,8 @@ fn every_event_in_every_state() {
             let now = start + if state == "Down(old)" { 4 * SECOND } else { SECOND };
             let new = client.attempt().map_or(PathId(99), |attempt| attempt.id);
             act(&mut client, now, new);
-            let out: Vec<_> =
-                std::iter::from_fn(|| client.poll_event()).map(|e| event_name(&e)).collect();
+            let out = std::iter::from_fn(|| client.poll_event());
+            let out: Vec<_> = out.map(|event| event_name(&event).to_owned()).collect();
             if name(&client) != state || !out.is_empty() {
                 let next = name(&client);
                 writeln!(table, "{state} + {event} = {next} [{}]", out.join(" ")).unwrap();

@@ -2,16 +2,18 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::hub::Hub;
+use super::monitor::Monitor;
 use super::state::{Action, Half, Resolver};
+use super::udp::source_to;
 use crate::client::{Client, Config, Event, RenewReason};
 use crate::path::{Change, Path, Route, Routes, SocketId, Verdict};
-use crate::socket::{LinkChange, PacketSocket, PathId};
+use crate::socket::{LinkChange, PacketSocket, PathId, Transmit};
 
 /// What the client proxy has to know; see the fields.
 pub type ClientConfig = Config;
@@ -97,6 +99,10 @@ impl ClientProxy {
             refusals: Refusals::default(),
         });
         hub.with(|half, now| half.machine.start(now));
+        match Monitor::start() {
+            Ok(monitor) => drop(tokio::spawn(watch_network(monitor, Arc::downgrade(&hub)))),
+            Err(error) => tracing::debug!(%error, "changes of the network go unseen"),
+        }
         Ok(Self { hub, status })
     }
 
@@ -160,6 +166,29 @@ impl ClientProxy {
             half.tell(now, LinkState::Closed, None);
         });
         self.hub.close();
+    }
+}
+
+/// Tells the machine of changes of the network until the proxy is closed.
+async fn watch_network(monitor: Monitor, hub: Weak<Hub<ClientHalf>>) {
+    let Some(mut status) = hub.upgrade().map(|hub| hub.look(|half| half.status.subscribe())) else {
+        return;
+    };
+    loop {
+        let over = status.wait_for(|status| {
+            matches!(status.state, LinkState::Failed { .. } | LinkState::Closed)
+        });
+        tokio::select! {
+            // The last handle is gone, or there is nothing more to find.
+            _ = over => return,
+            changed = monitor.changed() => {
+                let Some(hub) = hub.upgrade() else { return };
+                match changed {
+                    Ok(()) => hub.with(|half, now| half.machine.handle_network(now, source_to)),
+                    Err(error) => return tracing::debug!(%error, "no news of the network any more"),
+                }
+            }
+        }
     }
 }
 
@@ -271,6 +300,10 @@ impl Half for ClientHalf {
 
     fn handle_copied(&mut self, path: PathId, bytes: u64) {
         self.machine.handle_copied(path, bytes);
+    }
+
+    fn handle_sent(&mut self, now: Instant, transmit: &Transmit<'_>) {
+        self.machine.handle_sent(now, transmit.packets());
     }
 
     fn handle_timeout(&mut self, now: Instant) {

@@ -12,10 +12,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use quinn_udp::BATCH_SIZE;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::state::{Action, Half, Port, Shared, Waiting, sort};
-use super::tcp::TcpPort;
+use super::tcp::{self, TcpPort};
 use super::udp::{self, UdpPort};
 use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
@@ -165,7 +165,7 @@ impl<H: Half> Hub<H> {
                 // The machine has a deadline of its own, possibly earlier; then
                 // nobody knows the path any more when the connection is there.
                 tokio::spawn(async move {
-                    let connect = TcpStream::connect(remote);
+                    let connect = tcp::connect(remote);
                     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
                         Ok(connected) => connected.and_then(TcpPort::new),
                         Err(elapsed) => Err(elapsed.into()),
@@ -308,7 +308,13 @@ impl<H: Half> PacketSocket for Hub<H> {
         let now = shared.now();
         let routes = shared.half.routes();
         let sent = match routes.active {
-            Some(path) => shared.send_on(now, &path, transmit),
+            Some(path) => {
+                let sent = shared.send_on(now, &path, transmit);
+                if sent.is_ok() {
+                    shared.half.handle_sent(now, transmit);
+                }
+                sent
+            }
             None if routes.pending.is_none() => Err(io::ErrorKind::WouldBlock.into()),
             None => Ok(()),
         };

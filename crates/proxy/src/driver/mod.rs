@@ -10,6 +10,7 @@
 mod client;
 mod clock;
 mod hub;
+mod monitor;
 mod server;
 mod state;
 mod tcp;

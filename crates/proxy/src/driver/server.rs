@@ -11,7 +11,7 @@ use super::hub::Hub;
 use super::state::{Action, Half};
 use crate::path::{Change, Path, Route, Routes, Verdict};
 use crate::server::{Config, Event, Server};
-use crate::socket::{LinkChange, PacketSocket, PathId};
+use crate::socket::{LinkChange, PacketSocket, PathId, Transmit};
 
 /// What the server proxy has to know; see the fields.
 pub type ServerConfig = Config;
@@ -148,6 +148,9 @@ impl Half for ServerHalf {
     fn handle_copied(&mut self, path: PathId, bytes: u64) {
         self.machine.handle_copied(path, bytes);
     }
+
+    // The server asks for no path: what it sends is the client's to answer.
+    fn handle_sent(&mut self, _: Instant, _: &Transmit<'_>) {}
 
     fn handle_timeout(&mut self, now: Instant) {
         self.machine.handle_timeout(now);

@@ -49,6 +49,8 @@ pub(super) trait Half: Debug + Send + 'static {
     fn handle_packet(&mut self, now: Instant, from: &Route, packet: &[u8]) -> Verdict;
     fn handle_accepted(&mut self, now: Instant, path: PathId);
     fn handle_copied(&mut self, path: PathId, bytes: u64);
+    /// The transport has sent something on the path in use.
+    fn handle_sent(&mut self, now: Instant, transmit: &Transmit<'_>);
     fn handle_timeout(&mut self, now: Instant);
     /// The machine slept.
     fn handle_clock_jump(&mut self, now: Instant, slept: Duration);

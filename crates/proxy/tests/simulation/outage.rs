@@ -168,3 +168,22 @@ fn errors_of_every_new_socket_do_not_make_the_client_spin() {
     world.client.renew(at, RenewReason::NetworkChanged);
     assert_eq!(world.client.serial().0, before + attempts + 1, "but a change is acted on at once");
 }
+
+#[test]
+fn client_without_any_network_waits_without_a_timer_and_comes_back_at_once() {
+    let mut world = World::connected(1, Conditions::perfect(DELAY));
+    world.live_for(5 * SECOND, 100);
+    world.go_dark(Network::Wifi, true);
+    world.unplug();
+    world.run_for(60 * SECOND);
+    assert!(world.client_was(lost).is_some());
+    assert_eq!(world.client.poll_timeout(), None, "nothing to wake up for");
+    let trace = world.trace.len();
+    world.run_for(3600 * SECOND);
+    assert_eq!(world.trace.len(), trace, "nothing is sent");
+
+    world.move_to(Network::Cellular);
+    let back = world.clock.elapsed();
+    world.run_until(SECOND, |world| world.client_was(restored).is_some());
+    assert_eq!(world.clock.elapsed() - back, 2 * DELAY);
+}

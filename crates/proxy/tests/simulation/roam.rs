@@ -130,3 +130,71 @@ fn every_renewal_uses_a_new_socket_and_a_new_serial() {
     seen.dedup_by_key(|(addr, _)| *addr);
     assert_eq!(seen.len(), 21);
 }
+
+/// A world whose server answers, as transports do.
+fn answering(seed: u64, conditions: Conditions) -> World {
+    let mut world = World::connected(seed, conditions);
+    world.server_answers = true;
+    world.client_sends(50);
+    world.run_for(SECOND);
+    world
+}
+
+#[test]
+fn key_typed_just_before_the_network_changes_arrives_without_being_repeated() {
+    let mut world = answering(1, Conditions::perfect(DELAY));
+    world.go_dark(Network::Wifi, true);
+    world.client_sends(100);
+    world.run_for(5 * MS);
+    world.move_to(Network::Cellular);
+    world.run_for(DELAY);
+    assert_eq!(world.server_transport.received.last(), Some(&100));
+    assert_eq!(world.served_network(), Some(Network::Cellular));
+    let before = world.client_transport.received.len();
+    world.run_for(DELAY);
+    assert_eq!(world.client_transport.received.len(), before + 1, "one round trip after all");
+}
+
+#[test]
+fn change_that_leaves_our_address_alone_asks_for_no_path() {
+    let mut world = answering(1, Conditions::perfect(DELAY));
+    let opened = |world: &World| {
+        let opened = |(_, event): &&(Duration, Event)| matches!(event, Event::Open { .. });
+        world.client_events.iter().filter(opened).count()
+    };
+    world.move_to(Network::Wifi);
+    assert_eq!(opened(&world), 1);
+    world.move_to(Network::Cellular);
+    assert_eq!(opened(&world), 2);
+    // The system says everything several times.
+    world.move_to(Network::Cellular);
+    world.run_for(DELAY);
+    world.move_to(Network::Cellular);
+    assert_eq!(opened(&world), 2);
+}
+
+#[test]
+fn network_that_swallows_everything_is_left_a_quarter_second_after_a_key() {
+    let mut world = answering(1, Conditions::perfect(DELAY));
+    world.go_dark(Network::Wifi, true);
+    world.at = Network::Cellular;
+    let typed = world.clock.elapsed();
+    world.client_sends(100);
+    world.run_until(SECOND, |world| world.server_transport.received.contains(&100));
+    assert_eq!(world.clock.elapsed() - typed, 250 * MS + DELAY);
+}
+
+#[test]
+fn lossy_path_is_not_renewed_for_every_answer_that_is_lost() {
+    with_seeds(0..20, |seed| {
+        let mut world = answering(seed, Conditions::perfect(DELAY).with_loss(0.2));
+        let before = world.client.serial();
+        for number in 100..500 {
+            world.client_sends(number);
+            world.run_for(150 * MS);
+        }
+        // A minute: seven while the spacing grows, then one each five seconds.
+        let renewals = world.client.serial().0 - before.0;
+        assert!(renewals <= 20, "{renewals} renewals");
+    });
+}

@@ -227,6 +227,19 @@ impl World {
         self.settle();
     }
 
+    /// The client is on another network from now on, and its system says so.
+    pub(crate) fn move_to(&mut self, network: Network) {
+        self.at = network;
+        self.client.handle_network(self.now(), |_| Some(network.ip()));
+        self.settle();
+    }
+
+    /// The client has no network any more, and its system says so.
+    pub(crate) fn unplug(&mut self) {
+        self.client.handle_network(self.now(), |_| None);
+        self.settle();
+    }
+
     pub(crate) fn go_dark(&mut self, network: Network, dark: bool) {
         for link in self.links.get_mut(&network).into_iter().flatten() {
             link.conditions.blackout = dark;
@@ -378,6 +391,10 @@ impl World {
             let Some(path) = routes.active else { break };
             self.client_transport.held_back.pop_front();
             self.client_transmits(path.route.socket, bytes.clone());
+            // Where nothing is ever answered, its lack means nothing.
+            if self.server_answers {
+                self.client.handle_sent(now, std::iter::once(&*bytes));
+            }
             if let Some(pending) = routes.pending
                 && pending.allowance_bytes >= bytes.len() as u64
             {

@@ -1,0 +1,149 @@
+//! [`Answers`]: whether what the transport sends is answered, and what is not yet.
+//!
+//! The proxy cannot tell an acknowledgement, which nobody answers, from what
+//! must be answered. But a transport acknowledges a packet once, and at once
+//! or after some milliseconds. So what is sent after a lull in which nothing
+//! came in, or beyond one packet for each that came, is sent of its own
+//! accord: a keystroke, a heartbeat or a repetition. It wants an answer. How
+//! long an answer takes is learnt from those that came.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::path::Carrier;
+use crate::timers::{ANSWER_LULL, ANSWER_MIN, ANSWER_MIN_TCP};
+
+/// Packets kept to be sent again by the next path: what a person types in a
+/// few round trips.
+const KEPT_PACKETS: usize = 8;
+
+/// Longest packet that is kept. Bulk data repairs itself soon enough, and its
+/// owner would rather have the path for what is new.
+const KEPT_BYTES: usize = 512;
+
+/// What is under way on the path in use, as far as it matters here.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// When the first packet that wants an answer was sent.
+    since: Option<Instant>,
+    /// Small packets since the last answer.
+    unanswered: VecDeque<Vec<u8>>,
+    heard: Option<Instant>,
+    /// Packets accepted of late that may yet be acknowledged.
+    acknowledgements: u32,
+    /// How long an answer takes, smoothed.
+    usual: Option<Duration>,
+}
+
+impl Answers {
+    /// Notes what the transport sent on the path in use.
+    pub(super) fn on_sent<'a>(&mut self, now: Instant, packets: impl Iterator<Item = &'a [u8]>) {
+        if self.heard.is_none_or(|heard| now >= heard + ANSWER_LULL) {
+            self.acknowledgements = 0;
+        }
+        for packet in packets {
+            match self.acknowledgements.checked_sub(1) {
+                Some(left) => self.acknowledgements = left,
+                None => drop(self.since.get_or_insert(now)),
+            }
+            if packet.len() <= KEPT_BYTES && self.unanswered.len() < KEPT_PACKETS {
+                self.unanswered.push_back(packet.to_vec());
+            }
+        }
+    }
+
+    /// Notes that something was accepted from the peer, on whichever path.
+    pub(super) fn on_accepted(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            let took = now.saturating_duration_since(since);
+            self.usual = Some(self.usual.map_or(took, |usual| usual * 7 / 8 + took / 8));
+        }
+        self.heard = Some(now);
+        self.acknowledgements = self.acknowledgements.saturating_add(1);
+        self.unanswered.clear();
+    }
+
+    /// Notes that the path was replaced or given up: what it owed, it owes no more.
+    pub(super) fn on_path_change(&mut self) {
+        self.since = None;
+        self.unanswered.clear();
+    }
+
+    /// Begins to wait anew, after the wait was over.
+    pub(super) fn on_overdue(&mut self) {
+        self.since = None;
+    }
+
+    /// Returns when an answer is overdue; none while nothing wants one.
+    pub(super) fn overdue_at(&self, carrier: Carrier) -> Option<Instant> {
+        let usual = self.usual.unwrap_or_default();
+        let patience = match carrier {
+            Carrier::Udp => ANSWER_MIN.max(2 * usual),
+            Carrier::Tcp => ANSWER_MIN_TCP.max(4 * usual),
+        };
+        Some(self.since? + patience)
+    }
+
+    /// Returns the small packets that nobody has answered yet, oldest first.
+    pub(super) fn unanswered(&self, index: usize) -> Option<&[u8]> {
+        self.unanswered.get(index).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn send(answers: &mut Answers, now: Instant, packet: &[u8]) {
+        answers.on_sent(now, std::iter::once(packet));
+    }
+
+    #[test]
+    fn an_answer_is_overdue_after_two_of_the_usual_times_and_not_before_250_ms() {
+        let start = Instant::now();
+        let mut answers = Answers::default();
+        assert_eq!(answers.overdue_at(Carrier::Udp), None);
+        send(&mut answers, start, b"first");
+        assert_eq!(answers.overdue_at(Carrier::Udp), Some(start + 250 * MS));
+        answers.on_accepted(start + 300 * MS);
+        assert_eq!(answers.overdue_at(Carrier::Udp), None);
+        let later = start + 1000 * MS;
+        send(&mut answers, later, b"second");
+        send(&mut answers, later + 10 * MS, b"third");
+        assert_eq!(answers.overdue_at(Carrier::Udp), Some(later + 600 * MS));
+        assert_eq!(answers.overdue_at(Carrier::Tcp), Some(later + 1200 * MS));
+    }
+
+    #[test]
+    fn what_is_sent_right_after_something_came_may_be_an_acknowledgement() {
+        let start = Instant::now();
+        let mut answers = Answers::default();
+        answers.on_accepted(start);
+        send(&mut answers, start + 25 * MS, b"an acknowledgement");
+        assert_eq!(answers.overdue_at(Carrier::Udp), None);
+        // But nobody acknowledges the same twice.
+        send(&mut answers, start + 30 * MS, b"a keystroke");
+        assert_eq!(answers.overdue_at(Carrier::Udp), Some(start + 280 * MS));
+
+        answers.on_accepted(start + 100 * MS);
+        send(&mut answers, start + 150 * MS, b"a keystroke after a lull");
+        assert_eq!(answers.overdue_at(Carrier::Udp), Some(start + 400 * MS));
+    }
+
+    #[test]
+    fn only_a_few_small_packets_are_kept_and_only_until_the_answer() {
+        let start = Instant::now();
+        let mut answers = Answers::default();
+        send(&mut answers, start, &[0; 1400]);
+        for n in 0..20 {
+            send(&mut answers, start, &[n; 40]);
+        }
+        assert_eq!(answers.unanswered(0), Some(&[0; 40][..]));
+        assert_eq!(answers.unanswered(7), Some(&[7; 40][..]));
+        assert_eq!(answers.unanswered(8), None);
+        answers.on_accepted(start + MS);
+        assert_eq!(answers.unanswered(0), None);
+    }
+}
