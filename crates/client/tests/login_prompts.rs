@@ -1,14 +1,14 @@
 //! Logins that ask a person: passwords and keyboard-interactive dialogues.
 //!
-//! Against the small ssh server of the demo, since a real one would want an
-//! account of this machine.
+//! Against the small ssh server of the demo, which asks whatever a test wants, and against a
+//! real one with a PAM service of its own.
 
 use std::ffi::OsString;
 
 mod support;
 
 use devsshd::{Config, DevSshd, Question};
-use support::Script;
+use support::{Script, Sshd};
 use tokio::io::AsyncReadExt as _;
 use tssh::config::{Environment, Settings, resolve};
 use tssh::login::{Login, LoginError, connect};
@@ -170,4 +170,54 @@ async fn a_host_whose_key_has_changed_gets_no_password_even_when_unchecked() {
     let (result, heard) = world.log_in(&["StrictHostKeyChecking=off"], &["right"]).await;
     refusal(result);
     assert!(!heard.contains(PROMPT) && !heard.contains("Code: "), "{heard}");
+}
+
+/// Logs in to a real sshd that knows `right`; what was heard besides the missing key.
+async fn log_in_by_pam(
+    option: &str,
+    answers: &[&'static str],
+) -> Option<(Result<Login, LoginError>, String, Sshd)> {
+    let methods = "PasswordAuthentication yes\nKbdInteractiveAuthentication yes";
+    let sshd = Sshd::with_pam(methods, "right")?;
+    sshd.be_known();
+    let ui = Script::new(answers);
+    let result = connect(&sshd.settings(&[option]), &ui).await;
+    let heard = ui.heard();
+    let heard: Vec<&str> =
+        heard.lines().filter(|line| !line.starts_with("no such identity")).collect();
+    Some((result, heard.join("\n"), sshd))
+}
+
+#[tokio::test]
+async fn a_real_server_takes_a_password_after_a_wrong_one() {
+    let option = "PreferredAuthentications=password";
+    let Some((login, heard, sshd)) = log_in_by_pam(option, &["wrong", "right"]).await else {
+        return;
+    };
+    assert!(login.is_ok(), "{:?}\n{heard}\n{}", login.err(), sshd.log());
+    let prompt = "root@127.0.0.1's password: ";
+    assert_eq!(heard, [prompt, AGAIN, prompt].join("\n"));
+}
+
+#[tokio::test]
+async fn a_real_server_takes_answers_after_a_wrong_one() {
+    let option = "PreferredAuthentications=keyboard-interactive";
+    let Some((login, heard, sshd)) = log_in_by_pam(option, &["wrong", "right"]).await else {
+        return;
+    };
+    assert!(login.is_ok(), "{:?}\n{heard}\n{}", login.err(), sshd.log());
+    let prompt = "(root@127.0.0.1) Password: ";
+    assert_eq!(heard, [prompt, prompt].join("\n"));
+}
+
+#[tokio::test]
+async fn a_real_server_that_refuses_to_the_end_is_quoted() {
+    let option = "NumberOfPasswordPrompts=1";
+    let Some((login, heard, _sshd)) = log_in_by_pam(option, &["wrong", "wrong"]).await else {
+        return;
+    };
+    let methods = "publickey,password,keyboard-interactive";
+    let denied = format!("root@127.0.0.1: Permission denied ({methods}).");
+    assert_eq!(refusal(login), denied);
+    assert_eq!(heard, "(root@127.0.0.1) Password: \nroot@127.0.0.1's password: ");
 }

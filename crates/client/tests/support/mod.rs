@@ -12,6 +12,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -25,6 +26,17 @@ use zeroize::Zeroizing;
 pub struct Sshd {
     directory: tempfile::TempDir,
     pub address: SocketAddr,
+    /// Removed when the test ends.
+    _pam: Option<PamService>,
+}
+
+/// A PAM service of its own, in the one place where PAM looks.
+struct PamService(PathBuf);
+
+impl Drop for PamService {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Sshd {
@@ -35,6 +47,19 @@ impl Sshd {
 
     /// Starts serving with further lines of sshd_config.
     pub fn with_config(more: &str) -> Option<Self> {
+        Self::build(more, None)
+    }
+
+    /// Starts serving with PAM: whoever gives `password` gets in. No account is touched.
+    pub fn with_pam(more: &str, password: &str) -> Option<Self> {
+        if !Path::new("/etc/pam.d").exists() {
+            eprintln!("skipped: no /etc/pam.d");
+            return None;
+        }
+        Self::build(&format!("{more}\nUsePAM yes"), Some(password))
+    }
+
+    fn build(more: &str, password: Option<&str>) -> Option<Self> {
         let sshd = Path::new("/usr/sbin/sshd");
         if !sshd.exists() {
             eprintln!("skipped: no /usr/sbin/sshd (install openssh-server)");
@@ -50,7 +75,14 @@ impl Sshd {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let address = listener.local_addr().expect("bound");
-        let this = Self { directory, address };
+        let mut this = Self { directory, address, _pam: None };
+        // sshd's PAM service is called as sshd is.
+        let mut called = sshd.to_path_buf();
+        if let Some(password) = password {
+            let name = format!("tssh-test-{}-{}", std::process::id(), address.port());
+            this._pam = Some(this.pam_service(&name, password));
+            called = Path::new("/usr/sbin").join(name);
+        }
         this.make_key("host_ed25519", "ed25519", "");
         let at = this.directory.path().display().to_string();
         let more = more.replace('@', &at);
@@ -73,6 +105,7 @@ impl Sshd {
                 let stream = OwnedFd::from(stream);
                 let Ok(input) = stream.try_clone() else { return };
                 let child = Command::new(sshd)
+                    .arg0(&called)
                     .args(["-i", "-f"])
                     .arg(&config)
                     .arg("-E")
@@ -87,6 +120,22 @@ impl Sshd {
             }
         });
         Some(this)
+    }
+
+    fn pam_service(&self, name: &str, password: &str) -> PamService {
+        let check = self.path("check");
+        // The password comes with a NUL behind it.
+        let script = format!("#!/bin/sh\n[ \"$(tr -d '\\0')\" = '{password}' ]\n");
+        fs::write(&check, script).expect("writable");
+        chmod(&check, 0o700);
+        let text = format!(
+            "auth required pam_exec.so quiet expose_authtok {}\n\
+             account required pam_permit.so\nsession required pam_permit.so\n",
+            check.display()
+        );
+        let file = Path::new("/etc/pam.d").join(name);
+        fs::write(&file, text).expect("root may write it");
+        PamService(file)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
