@@ -725,6 +725,30 @@ mod tests {
     }
 
     #[test]
+    fn the_table_for_users_of_openssh_says_what_becomes_of_every_flag() {
+        const PAGE: &str = include_str!("../../../docs/openssh-compat.md");
+        let mut told = Vec::new();
+        for row in PAGE.lines().filter(|row| row.starts_with("| `-")) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            for flag in cells[1].split('`').filter(|flag| flag.starts_with('-')) {
+                let words = [flag, "1:h:2", "h", "c"];
+                let words = if flag == "-S" { ["-S", "/x", "h", "c"] } else { words };
+                let refused = matches!(
+                    parse(words.iter().map(OsString::from)),
+                    Err(UsageError::NotSupported { .. })
+                );
+                assert_eq!(refused, cells[2] == "no", "{row}");
+                told.extend(flag.chars().nth(1));
+            }
+        }
+        // The flags of ssh(1).
+        let mut all: Vec<char> = "46AaBbCcDEeFfGgIiJKkLlMmNnOoPpQqRSsTtVvWwXxYy".chars().collect();
+        all.sort_unstable();
+        told.sort_unstable();
+        assert_eq!(told, all);
+    }
+
+    #[test]
     fn every_flag_of_the_help_is_taken() {
         let flags = HELP.lines().filter_map(|line| line.strip_prefix("  -"));
         for flag in flags.flat_map(|line| line.split("  ").next().unwrap_or_default().split(", ")) {
