@@ -164,6 +164,12 @@ impl Running {
         }
     }
 
+    /// Returns what it has complained of so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
+    }
+
     /// Waits until it has complained of something that contains `text`.
     ///
     /// # Panics

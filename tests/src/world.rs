@@ -40,6 +40,7 @@ pub const HOST: &str = "world";
 pub struct WorldBuilder {
     mode: Mode,
     sftp: String,
+    sshd_config: String,
     client_config: String,
     server_config: String,
     address: IpAddr,
@@ -80,6 +81,14 @@ impl WorldBuilder {
     #[must_use]
     pub fn sftp(mut self, command: &str) -> Self {
         command.clone_into(&mut self.sftp);
+        self
+    }
+
+    /// Puts lines at the end of sshd_config.
+    #[must_use]
+    pub fn sshd_config(mut self, lines: &str) -> Self {
+        self.sshd_config.push_str(lines);
+        self.sshd_config.push('\n');
         self
     }
 
@@ -138,6 +147,7 @@ impl World {
         WorldBuilder {
             mode,
             sftp,
+            sshd_config: String::new(),
             client_config: String::new(),
             server_config: String::new(),
             address,
@@ -504,7 +514,7 @@ fn dedup(mut processes: Vec<Process>) -> Vec<Process> {
 }
 
 fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
-    let sftp = &builder.sftp;
+    let WorldBuilder { sftp, sshd_config: last, .. } = builder;
     let first = builder.server_config.replace('@', &dir.to_string_lossy());
     let dir = dir.display();
     // HOME: shells read no start files of whoever runs the tests. They still begin
@@ -527,7 +537,8 @@ fn sshd_config(dir: &Path, mark: &str, builder: &WorldBuilder) -> String {
          LogLevel VERBOSE\n\
          AcceptEnv LANG LC_*\n\
          SetEnv {SERVER_MARK}={mark} TMPDIR={dir}/tmp HOME={dir}/login\n\
-         Subsystem sftp {sftp}\n"
+         Subsystem sftp {sftp}\n\
+         {last}"
     )
 }
 

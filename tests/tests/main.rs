@@ -20,6 +20,7 @@ mod missing;
 mod outage;
 mod prompt_time;
 mod quoting;
+mod remote_forward;
 mod roam;
 mod sftp;
 mod shell;

@@ -248,10 +248,12 @@ impl Forwarder {
     /// # Errors
     /// Why the far host does not listen.
     pub async fn add_remote(&self, forward: Forward) -> Result<Option<u16>, RemoteError> {
-        let mut listener = self.0.remote.listen(forward.listen.clone()).await?;
+        let listener = self.0.remote.listen(forward.listen.clone()).await?;
         let port = listener.port;
         let (inner, connect) = (Arc::downgrade(&self.0), Arc::new(forward.connect.clone()));
         let task = tokio::spawn(async move {
+            // All of it, or what keeps it alive would be left outside and dropped.
+            let mut listener = listener;
             while let Some(stream) = listener.incoming.recv().await {
                 let Some(inner) = inner.upgrade() else { return };
                 let connect = Arc::clone(&connect);

@@ -17,7 +17,18 @@ use crate::sys::account::Account;
 #[error("{0}")]
 pub(crate) struct Refusal(pub(crate) String);
 
-/// Where a connection of ours is to lead.
+/// Who may connect to remote listeners, in sshd's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum GatewayPorts {
+    /// This host only.
+    No,
+    /// Whomever the client lets.
+    ClientSpecified,
+    /// Everybody, whatever the client says.
+    Yes,
+}
+
+/// Where a connection of ours is to lead, or where we are to listen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
     /// To a host and port, as the client names them.
@@ -175,6 +186,81 @@ impl Policy {
     /// # Errors
     /// [`Refusal`].
     pub(crate) fn permits_dial(&self, target: Target<'_>) -> Result<(), Refusal> {
+        self.permits_forwarding()?;
+        let is_refused = |value: &str| value == "no" || value == "remote";
+        // As in sshd, what governs TCP governs sockets as well: a list names none.
+        self.unless("AllowTcpForwarding", is_refused)?;
+        match target {
+            Target::Unix => {
+                self.unless("AllowStreamLocalForwarding", is_refused)?;
+                self.lists("PermitOpen", |rule| rule.eq_ignore_ascii_case("any"))
+            }
+            Target::Tcp(host, port) => self.lists("PermitOpen", |rule| opens(rule, host, port)),
+        }
+    }
+
+    /// Returns whether the client may have connections accepted at `target`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn permits_listen(&self, target: Target<'_>) -> Result<(), Refusal> {
+        self.permits_forwarding()?;
+        let is_refused = |value: &str| value == "no" || value == "local";
+        self.unless("AllowTcpForwarding", is_refused)?;
+        match target {
+            // PermitListen knows ports only.
+            Target::Unix => self.unless("AllowStreamLocalForwarding", is_refused),
+            Target::Tcp(host, port) => self.lists("PermitListen", |rule| listens(rule, host, port)),
+        }
+    }
+
+    /// Returns who may connect to remote listeners: the strictest of what applies, or may.
+    pub(crate) fn gateway_ports(&self) -> GatewayPorts {
+        let of_file = |file: &SshdConfig| {
+            let values = file.values("gatewayports");
+            let read = |c: &&Candidate| match c.arguments.first().map(String::as_str) {
+                Some(word) if word.eq_ignore_ascii_case("yes") => GatewayPorts::Yes,
+                Some(word) if word.eq_ignore_ascii_case("clientspecified") => {
+                    GatewayPorts::ClientSpecified
+                }
+                _ => GatewayPorts::No,
+            };
+            let certain = values.iter().any(|c| c.certain);
+            values.iter().map(read).min().filter(|_| certain).unwrap_or(GatewayPorts::No)
+        };
+        let system = match &self.system {
+            System::Read(file) => of_file(file),
+            System::Missing | System::Unreadable(_) => GatewayPorts::No,
+        };
+        // A user's file without the keyword does not restrict.
+        let user = self.user.as_ref().filter(|file| !file.values("gatewayports").is_empty());
+        user.map_or(system, |file| of_file(file).min(system))
+    }
+
+    /// Returns what is taken from the mode of a unix socket, and whether a file in its place is
+    /// removed.
+    pub(crate) fn stream_local_bind(&self) -> (u32, bool) {
+        const MASK: u32 = 0o177;
+        let mut mask = None;
+        let mut unlink = None;
+        for file in self.files() {
+            for candidate in file.values("streamlocalbindmask") {
+                let word = candidate.arguments.first().map_or("", String::as_str);
+                // The strictest of what applies, or may.
+                let read = u32::from_str_radix(word, 8).unwrap_or(MASK) & 0o777;
+                mask = Some(mask.unwrap_or(0) | read);
+            }
+            for candidate in file.values("streamlocalbindunlink") {
+                let yes =
+                    candidate.arguments.first().is_some_and(|w| w.eq_ignore_ascii_case("yes"));
+                unlink = Some(unlink.unwrap_or(true) && yes);
+            }
+        }
+        (mask.unwrap_or(MASK), unlink.unwrap_or(false))
+    }
+
+    /// Refuses forwarding of any kind where it is, or may be, forbidden.
+    fn permits_forwarding(&self) -> Result<(), Refusal> {
         self.unless_forced_unseen("forwarding may be forbidden")?;
         if let Some(file) = self.files().find(|file| file.unreadable.is_some()) {
             return Err(refusal(
@@ -183,26 +269,15 @@ impl Policy {
                 "may be forbidden in a part that cannot be read",
             ));
         }
-        self.unless("DisableForwarding", |value| value == "yes")?;
-        let is_refused = |value: &str| value == "no" || value == "remote";
-        match target {
-            Target::Unix => self.unless("AllowStreamLocalForwarding", is_refused),
-            Target::Tcp(host, port) => {
-                self.unless("AllowTcpForwarding", is_refused)?;
-                self.permits_open(host, port)
-            }
-        }
+        self.unless("DisableForwarding", |value| value == "yes")
     }
 
-    fn permits_open(&self, host: &str, port: u16) -> Result<(), Refusal> {
+    /// Refuses what a list of permissions does not name.
+    fn lists(&self, keyword: &str, permits: impl Fn(&str) -> bool) -> Result<(), Refusal> {
         for file in self.files() {
-            for candidate in file.values("permitopen") {
-                if !candidate.arguments.iter().any(|rule| opens(rule, host, port)) {
-                    return Err(refusal(
-                        "PermitOpen",
-                        &file.path,
-                        "does not list that destination",
-                    ));
+            for candidate in file.values(&keyword.to_ascii_lowercase()) {
+                if !candidate.arguments.iter().any(|rule| permits(rule)) {
+                    return Err(refusal(keyword, &file.path, "does not list that"));
                 }
             }
         }
@@ -273,6 +348,19 @@ fn opens(rule: &str, host: &str, port: u16) -> bool {
         && (allowed_port == "*" || allowed_port.parse() == Ok(port))
 }
 
+/// Judges one rule of PermitListen: a port, or a pattern of the address as asked for and a port.
+fn listens(rule: &str, host: &str, port: u16) -> bool {
+    if rule.eq_ignore_ascii_case("any") {
+        return true;
+    }
+    let (allowed_host, allowed_port) = rule.rsplit_once(':').unwrap_or(("*", rule));
+    let allowed_host = allowed_host.trim_start_matches('[').trim_end_matches(']');
+    // sshd knows every address by the empty name.
+    let host = if host == "*" { "" } else { host };
+    pattern::matches(host, allowed_host)
+        && (allowed_port == "*" || allowed_port.parse() == Ok(port))
+}
+
 fn refusal(keyword: &str, file: &Path, why: &str) -> Refusal {
     Refusal(format!("{keyword} {why}, in {}", file.display()))
 }
@@ -339,6 +427,48 @@ mod tests {
         }
         let none = policy(Some("PermitOpen none"), None, false);
         assert!(none.permits_dial(Target::Tcp("db", 1)).is_err());
+    }
+
+    #[test]
+    fn permit_listen_lists_ports_and_addresses() {
+        let listen = policy(Some("PermitListen 8080 localhost:9000 127.*:*"), None, false);
+        for (host, port, expected) in [
+            ("localhost", 8080, true),
+            ("*", 8080, true),
+            ("localhost", 9000, true),
+            ("10.0.0.1", 9000, false),
+            ("127.0.0.1", 7, true),
+            ("localhost", 0, false),
+        ] {
+            let permitted = listen.permits_listen(Target::Tcp(host, port)).is_ok();
+            assert_eq!(permitted, expected, "{host} {port}");
+        }
+        assert!(listen.permits_listen(Target::Unix).is_ok(), "as in sshd");
+        let local = policy(Some("AllowTcpForwarding local"), None, false);
+        assert!(local.permits_listen(Target::Tcp("localhost", 1)).is_err());
+        assert!(local.permits_listen(Target::Unix).is_err(), "as in sshd");
+        let none = policy(Some("AllowStreamLocalForwarding local"), None, false);
+        assert!(none.permits_listen(Target::Unix).is_err());
+    }
+
+    #[test]
+    fn gateway_ports_and_socket_modes_are_the_strictest_that_may_apply() {
+        use GatewayPorts::{ClientSpecified, No, Yes};
+        for (system, user, want) in [
+            (Some(""), None, No),
+            (Some("GatewayPorts yes"), None, Yes),
+            (Some("GatewayPorts clientspecified"), None, ClientSpecified),
+            (Some("GatewayPorts yes"), Some("GatewayPorts no"), No),
+            (Some("GatewayPorts no"), Some("GatewayPorts yes"), No),
+            (Some("GatewayPorts yes"), Some("AllowTcpForwarding yes"), Yes),
+            (Some("GatewayPorts yes\nMatch host x\nGatewayPorts no"), None, No),
+            (Some("Match host x\nGatewayPorts yes"), None, No),
+        ] {
+            assert_eq!(policy(system, user, false).gateway_ports(), want, "{system:?} {user:?}");
+        }
+        let bind = |text| policy(Some(text), None, false).stream_local_bind();
+        assert_eq!(bind(""), (0o177, false));
+        assert_eq!(bind("StreamLocalBindMask 0111\nStreamLocalBindUnlink yes"), (0o111, true));
     }
 
     #[test]

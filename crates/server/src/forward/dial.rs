@@ -9,7 +9,7 @@ use transport::{RecvStream, SendStream};
 
 use crate::config::policy::Target;
 use crate::config::{Policy, Refusal};
-use crate::forward::socket::{PRIORITY, Socket, conduct};
+use crate::forward::socket::{PRIORITY, Socket, conduct, split};
 use transport::frames::{self, ReadError};
 
 /// Why there is no connection.
@@ -70,7 +70,8 @@ async fn dial(policy: &Policy, message: &DialMessage) -> Result<Socket, DialErro
             "tcp6" => std::net::SocketAddr::is_ipv6,
             other => return Err(DialError::Network(other.chars().take(40).collect())),
         };
-        let (host, port) = split(&message.addr)?;
+        let (host, port) = split(&message.addr)
+            .ok_or_else(|| DialError::Address(message.addr.chars().take(300).collect()))?;
         policy.permits_dial(Target::Tcp(host, port))?;
         let found = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -91,26 +92,4 @@ async fn dial(policy: &Policy, message: &DialMessage) -> Result<Socket, DialErro
     }
     let timed_out = |_| failed(io::Error::from(io::ErrorKind::TimedOut));
     timeout(message.timeout, connect).await.map_err(timed_out)?
-}
-
-/// Splits `host:port` or `[v6]:port`.
-fn split(address: &str) -> Result<(&str, u16), DialError> {
-    let bad = || DialError::Address(address.chars().take(300).collect());
-    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    Ok((host, port.parse().map_err(|_| bad())?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        assert!(matches!(split("db:5432"), Ok(("db", 5432))));
-        assert!(matches!(split("[::1]:22"), Ok(("::1", 22))));
-        for bad in ["db", "db:", "db:70000", ""] {
-            assert!(matches!(split(bad), Err(DialError::Address(_))), "{bad}");
-        }
-    }
 }

@@ -32,3 +32,25 @@ pub(crate) async fn conduct(socket: Socket, mut send: SendStream, mut recv: Recv
         }
     }
 }
+
+/// Splits `host:port` or `[v6]:port`.
+pub(crate) fn split(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    Some((host, port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        assert_eq!(split("db:5432"), Some(("db", 5432)));
+        assert_eq!(split("[::1]:22"), Some(("::1", 22)));
+        assert_eq!(split(":0"), Some(("", 0)));
+        for bad in ["db", "db:", "db:70000", ""] {
+            assert_eq!(split(bad), None, "{bad}");
+        }
+    }
+}

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use transport::Connection;
 
+use crate::forward::parked::Parked;
 use crate::session::Presence;
 pub use crate::session::{DEFAULT_LOG_BYTES, Host};
 use bus::Outbox;
@@ -97,6 +98,8 @@ struct Inner {
     /// Counts changes of the registry, for those who wait for one.
     registered: watch::Sender<u64>,
     parking: Semaphore,
+    /// Connections that were accepted for the client.
+    parked: Parked,
     presence: watch::Sender<Presence>,
     output_log_bytes: usize,
 }
@@ -143,6 +146,7 @@ impl Link {
             registry: Mutex::new(Registry::default()),
             registered: watch::Sender::new(0),
             parking: Semaphore::new(MAX_PARKED),
+            parked: Parked::new(settings.connect_timeout),
             presence: watch::Sender::new(Presence::default()),
             output_log_bytes: settings.output_log_bytes,
         }))

@@ -12,7 +12,7 @@ use transport::{RecvStream, SendStream};
 
 use super::registry::Stderr;
 use super::{Bus, Inner};
-use crate::forward::dial;
+use crate::forward::{dial, listen};
 use crate::session::{self, Dropped, Ending, Gap, Running, StartError, Surroundings};
 use transport::frames::{self, ReadError};
 
@@ -57,6 +57,15 @@ impl Inner {
             StreamCommand::Dial => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
                 dial::serve(&self.host.policy, send, recv).await
+            }
+            StreamCommand::Listen => {
+                frames::write_message(&mut send, &Outcome::success()).await?;
+                let tells_port = self.used().has(Ext::Listen);
+                listen::serve(&self.host.policy, &self.parked, tells_port, send, recv).await
+            }
+            StreamCommand::Accept => {
+                frames::write_message(&mut send, &Outcome::success()).await?;
+                listen::claim(&self.parked, send, recv).await
             }
             _ => {
                 let msg = format!("{name} is not supported by this server yet");

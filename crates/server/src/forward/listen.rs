@@ -1,0 +1,283 @@
+//! `listen` and `accept`: remote listeners and their connections (PROTOCOL §6.7).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::open::{CODE_PROHIBITED, IdMessage, ListenMessage, ListenResponse, NO_ERROR, Outcome};
+use rustix::net::sockopt;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use transport::frames::{self, ReadError};
+use transport::{RecvStream, SendStream};
+
+use super::parked::Parked;
+use super::socket::{PRIORITY, Socket, conduct, split};
+use crate::config::policy::{GatewayPorts, Target};
+use crate::config::{Policy, Refusal};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
+
+/// A pause after the system refused us a connection, most often for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why nobody listens.
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("network {0:?} cannot be listened on")]
+    Network(String),
+    #[error("{0:?} is not HOST:PORT")]
+    Address(String),
+    #[error("cannot listen on {at}: {error}")]
+    Bind { at: String, error: io::Error },
+}
+
+/// Serves a `listen` stream behind its hello, until the client closes it.
+pub(crate) async fn serve(
+    policy: &Policy,
+    parked: &Parked,
+    tells_port: bool,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), ReadError> {
+    let message: ListenMessage = frames::read_message(&mut recv).await?;
+    send.set_priority(PRIORITY);
+    let listeners = match listen(policy, &message).await {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            let code = if matches!(error, ListenError::Refused(_)) { CODE_PROHIBITED } else { 0 };
+            let refusal = ListenResponse { code, msg: error.to_string(), port: 0 };
+            return Ok(frames::write_message(&mut send, &refusal).await?);
+        }
+    };
+    let port = if tells_port { given_port(&message, &listeners) } else { 0 };
+    let response = ListenResponse { code: 0, msg: NO_ERROR.into(), port };
+    frames::write_message(&mut send, &response).await?;
+    // One place each: every listener holds its own while it waits.
+    let (accepted, mut sockets) = mpsc::channel(listeners.len().max(1));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(accept_all(listener, accepted.clone()));
+    }
+    // Nothing more is said on it: whatever comes is its end.
+    let mut end = [0];
+    loop {
+        let Some(place) = parked.room().await else { return Ok(()) };
+        tokio::select! {
+            Some(socket) = sockets.recv() => {
+                let id = parked.park(socket, place);
+                frames::write_message(&mut send, &IdMessage { id }).await?;
+            }
+            _ = recv.read(&mut end) => return Ok(()),
+        }
+    }
+}
+
+/// Serves an `accept` stream behind its hello.
+pub(crate) async fn claim(
+    parked: &Parked,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), ReadError> {
+    let IdMessage { id } = frames::read_message(&mut recv).await?;
+    send.set_priority(PRIORITY);
+    let Some(socket) = parked.claim(id) else {
+        let refusal = Outcome::failure(format!("no connection {id} waits to be claimed"));
+        return Ok(frames::write_message(&mut send, &refusal).await?);
+    };
+    frames::write_message(&mut send, &Outcome::success()).await?;
+    conduct(socket, send, recv).await;
+    Ok(())
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+/// Accepts connections for ever, through whatever the system refuses us for a while.
+pub(crate) async fn accept_all(listener: Listener, accepted: mpsc::Sender<Socket>) {
+    loop {
+        // Room first: what nobody can take waits in the system's queue.
+        let Ok(place) = accepted.reserve().await else { return };
+        let socket = match &listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(socket, _)| {
+                // Delay is for bulk, which fills its segments anyway.
+                let _ = socket.set_nodelay(true);
+                Socket::Tcp(socket)
+            }),
+            Listener::Unix { listener, .. } => {
+                listener.accept().await.map(|(socket, _)| Socket::Unix(socket))
+            }
+        };
+        match socket {
+            Ok(socket) => place.send(socket),
+            Err(error) => {
+                tracing::debug!(%error, "no connection can be accepted");
+                drop(place);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn listen(policy: &Policy, message: &ListenMessage) -> Result<Vec<Listener>, ListenError> {
+    let failed = |error| ListenError::Bind { at: message.addr.clone(), error };
+    if message.net == "unix" {
+        policy.permits_listen(Target::Unix)?;
+        let (mask, unlink) = policy.stream_local_bind();
+        return Ok(vec![listen_unix(&message.addr, mask, unlink).map_err(failed)?]);
+    }
+    let wants = match message.net.as_str() {
+        "tcp" => |_: &IpAddr| true,
+        "tcp4" => IpAddr::is_ipv4,
+        "tcp6" => IpAddr::is_ipv6,
+        other => return Err(ListenError::Network(other.chars().take(40).collect())),
+    };
+    let (host, port) = split(&message.addr)
+        .ok_or_else(|| ListenError::Address(message.addr.chars().take(300).collect()))?;
+    policy.permits_listen(Target::Tcp(host, port))?;
+    let addresses = addresses(host, policy.gateway_ports()).await.map_err(failed)?;
+    bind_all(addresses.into_iter().filter(wants), port).map_err(failed)
+}
+
+/// Returns the addresses that sshd would bind for `host`.
+async fn addresses(host: &str, gateway: GatewayPorts) -> io::Result<Vec<IpAddr>> {
+    let loopback = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+    let any = vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    Ok(match (gateway, host) {
+        // These may be asked for in any case, to choose a family.
+        (GatewayPorts::No, "127.0.0.1") => vec![Ipv4Addr::LOCALHOST.into()],
+        (GatewayPorts::No, "::1") => vec![Ipv6Addr::LOCALHOST.into()],
+        (GatewayPorts::No, _) | (GatewayPorts::ClientSpecified, "localhost") => loopback,
+        (GatewayPorts::Yes, _) | (GatewayPorts::ClientSpecified, "" | "*") => any,
+        (GatewayPorts::ClientSpecified, name) => {
+            tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()
+        }
+    })
+}
+
+/// Binds every address that can be bound, all at one port.
+///
+/// # Errors
+/// That of the last address, if none could be bound.
+fn bind_all(addresses: impl Iterator<Item = IpAddr>, port: u16) -> io::Result<Vec<Listener>> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut port = port;
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match bind(SocketAddr::new(address, port)) {
+            Ok(listener) => {
+                if let Ok(bound) = listener.local_addr() {
+                    // Where the system chooses, it chooses once.
+                    port = bound.port();
+                }
+                listeners.push(Listener::Tcp(listener));
+            }
+            Err(error) => failed = error,
+        }
+    }
+    if listeners.is_empty() { Err(failed) } else { Ok(listeners) }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            // The other family has a socket of its own.
+            sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Listens at a unix socket whose mode lacks the bits of `mask`.
+pub(crate) fn listen_unix(path: &str, mask: u32, unlink: bool) -> io::Result<Listener> {
+    if unlink {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // Changed only for the call: the mode must be right from the first moment on.
+    let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(usual);
+    let listener = bound?;
+    let path = PathBuf::from(path);
+    let inode = inode(&path);
+    Ok(Listener::Unix { listener, _file: SocketFile { path, inode } })
+}
+
+/// The file of a socket; removed with the socket, unless another has taken its place.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            // Nobody is left to tell if it stays.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &std::path::Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok()
+}
+
+/// Returns the port the system chose, where it was to choose.
+fn given_port(message: &ListenMessage, listeners: &[Listener]) -> u16 {
+    let asked = message.addr.rsplit_once(':').is_some_and(|(_, port)| port == "0");
+    match listeners.first() {
+        Some(Listener::Tcp(listener)) if asked => {
+            listener.local_addr().map_or(0, |address| address.port())
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn gateway_ports_decides_about_the_address_as_in_sshd() {
+        use GatewayPorts::{ClientSpecified, No, Yes};
+        let (v4, v6) = ("127.0.0.1", "::1");
+        let (any4, any6) = ("0.0.0.0", "::");
+        for (gateway, host, want) in [
+            (No, "localhost", &[v6, v4][..]),
+            (No, "", &[v6, v4]),
+            (No, "10.0.0.1", &[v6, v4]),
+            (No, "127.0.0.1", &[v4]),
+            (No, "::1", &[v6]),
+            (Yes, "localhost", &[any6, any4]),
+            (Yes, "10.0.0.1", &[any6, any4]),
+            (ClientSpecified, "localhost", &[v6, v4]),
+            (ClientSpecified, "*", &[any6, any4]),
+            (ClientSpecified, "", &[any6, any4]),
+            (ClientSpecified, "10.0.0.1", &["10.0.0.1"]),
+        ] {
+            let got = addresses(host, gateway).await.unwrap();
+            let want: Vec<IpAddr> = want.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(got, want, "{gateway:?} {host}");
+        }
+    }
+}
