@@ -83,12 +83,21 @@ fn units(nextest: bool) -> Command {
 /// Whole workspace even here: `-p e2e` alone would choose other features for
 /// the dependencies and build them a second time.
 fn end_to_end(nextest: bool) -> Command {
-    if nextest {
-        shell::cargo(["nextest", "run", "--workspace", "--no-fail-fast", "-E", "package(e2e)"])
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = (cores * TESTS_PER_CORE).to_string();
+    let mut command = if nextest {
+        let filter = "package(e2e)";
+        shell::cargo(["nextest", "run", "--workspace", "--no-fail-fast", "-E", filter])
     } else {
-        shell::cargo(["test", "--workspace", "--no-fail-fast", "--test", "suite"])
-    }
+        shell::cargo(["test", "--workspace", "--no-fail-fast", "--test", "suite", "--"])
+    };
+    command.args(["--test-threads", &threads]);
+    command
 }
+
+/// End-to-end tests at a time: most of them wait for a process or an outage
+/// most of the time, and none is judged by the clock.
+const TESTS_PER_CORE: usize = 3;
 
 /// Runs a command through the demo, as a newcomer would.
 fn demonstrate() -> anyhow::Result<()> {
