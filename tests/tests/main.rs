@@ -6,6 +6,7 @@
 mod auth;
 mod bulk;
 mod bytes;
+mod callers;
 mod connect;
 mod ends;
 mod env;

@@ -153,10 +153,13 @@ impl Steps {
 }
 
 /// Programs the end-to-end tests use, and the Debian packages that have them.
-const NEEDED: [(&str, &str); 8] = [
+const NEEDED: [(&str, &str); 11] = [
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
     ("ip", "iproute2"),
+    ("git", "git"),
+    ("rsync", "rsync"),
+    ("ansible", "ansible-core"),
     ("zsh", "zsh"),
     ("fish", "fish"),
     ("tcsh", "tcsh"),
