@@ -676,3 +676,28 @@ async fn the_connection_comes_from_the_address_or_interface_asked_for() {
         assert_eq!(from(&[option]).await.expect_err("refused").to_string(), text);
     }
 }
+
+#[tokio::test]
+async fn the_keys_of_the_connection_are_renewed_when_rekey_limit_says_so() {
+    let Some(sshd) = ready() else { return };
+    let given = ["IdentityFile=@/id", "BatchMode=yes", "RekeyLimit=1M"];
+    let settings = sshd.settings(&given);
+    let login = within(connect(&settings, &Script::default())).await.expect("a login");
+    let (output, _, end) = run(&login, exec("head -c 8000000 /dev/zero | tr '\\0' x")).await;
+    assert_eq!((output.len(), end), (8_000_000, SessionEnd::Exited(0)));
+    let exchanges = sshd.log().matches("SSH2_MSG_NEWKEYS received").count();
+    assert!(exchanges > 3, "{exchanges} key exchanges");
+}
+
+#[tokio::test]
+async fn compression_is_used_when_it_is_asked_for_and_not_otherwise() {
+    for (option, used) in [("Compression=yes", true), ("Compression=no", false)] {
+        let Some(sshd) = ready() else { return };
+        let settings = sshd.settings(&["IdentityFile=@/id", "BatchMode=yes", option]);
+        let login = within(connect(&settings, &Script::default())).await.expect("a login");
+        let (output, _, _) = run(&login, exec("head -c 1000000 /dev/zero | tr '\\0' x")).await;
+        assert_eq!(output.len(), 1_000_000);
+        let log = sshd.log();
+        assert_eq!(log.contains("compression: zlib@openssh.com"), used, "{log}");
+    }
+}

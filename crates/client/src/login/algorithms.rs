@@ -337,6 +337,24 @@ mod tests {
     }
 
     #[test]
+    fn exchanges_that_resist_quantum_computers_come_first() {
+        assert_eq!(KEX[0].as_ref(), "mlkem768x25519-sha256");
+    }
+
+    #[test]
+    fn certificates_of_hosts_are_asked_for_only_where_an_authority_could_vouch() {
+        let mut known = KnownHosts::default();
+        let (certified, plain) = host_key_algorithms(None, &known).expect("some");
+        assert!(certified.is_empty() && plain.contains(&Algorithm::Ed25519));
+        let wanted = Some("ssh-ed25519-cert-v01@openssh.com");
+        let (certified, plain) = host_key_algorithms(wanted, &known).expect("some");
+        assert!(certified == [Algorithm::Ed25519] && plain.is_empty());
+        known.add("x", b"@cert-authority *.ex ssh-ed25519 AAAA\n", "a.ex");
+        let (certified, _) = host_key_algorithms(None, &known).expect("some");
+        assert_eq!(certified.len(), signatures().len());
+    }
+
+    #[test]
     fn plus_appends_what_is_off_by_default() {
         let names = kex_names("+diffie-hellman-group14-sha1");
         assert_eq!(names.len(), KEX.len() + 1);

@@ -216,3 +216,48 @@ impl<'a> Cursor<'a> {
         self.take(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown() -> Shown {
+        let certificate = Certified { authority: vec![1], serial: 7, id: "host".to_owned() };
+        Shown { key: vec![2], certificate: Some(certificate) }
+    }
+
+    fn string(bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
+        [&length[..], bytes].concat()
+    }
+
+    /// A KRL, without its magic, with one section.
+    fn krl(kind: u8, section: &[u8]) -> Vec<u8> {
+        let head = [&1u32.to_be_bytes()[..], &[0; 24], &string(b""), &string(b"")].concat();
+        [head, vec![kind], string(section)].concat()
+    }
+
+    #[test]
+    fn what_is_not_understood_is_damage_and_what_need_not_be_is_passed_over() {
+        let extension = |critical| [string(b"new"), vec![critical], string(b"")].concat();
+        assert_eq!(krl_revokes(&krl(EXTENSION, &extension(0)), &shown()), Some(false));
+        assert_eq!(krl_revokes(&krl(EXTENSION, &extension(1)), &shown()), None);
+        assert_eq!(krl_revokes(&krl(99, b""), &shown()), None);
+        assert_eq!(krl_revokes(&krl(EXPLICIT_KEY, &string(&[2])), &shown()), Some(true));
+        assert_eq!(krl_revokes(&krl(EXPLICIT_KEY, &string(&[1])), &shown()), Some(true));
+        assert_eq!(krl_revokes(&krl(EXPLICIT_KEY, &string(&[3])), &shown()), Some(false));
+        assert_eq!(krl_revokes(&krl(EXPLICIT_KEY, &[0, 0, 0, 9, 1]), &shown()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_revocation_list_panic(kind: u8, bytes: Vec<u8>) {
+            let _ = krl_revokes(&bytes, &shown());
+            let _ = krl_revokes(&krl(kind, &bytes), &shown());
+            let _ = krl_revokes(&krl(CERTIFICATES, &[&string(b"")[..], &string(b""), &bytes].concat()), &shown());
+            let _ = list_revokes(&bytes, &shown());
+        }
+    }
+}
