@@ -11,6 +11,12 @@ use netlab::{Conditions, Lab, LinkConfig, LinkId, NatConfig};
 const FIRST: LinkId = LinkId(0);
 const SECOND: LinkId = LinkId(1);
 
+/// How often the network changes in one session: in `cargo xtask soak` two
+/// hundred times over the four stacks, here a few.
+fn rounds() -> u32 {
+    if std::env::var_os("E2E_FULL").is_some_and(|full| full == "1") { 50 } else { 4 }
+}
+
 /// A link of 40 ms there and back.
 fn link() -> LinkConfig {
     LinkConfig::both(Conditions::delayed(Duration::from_millis(20)))
@@ -23,7 +29,7 @@ fn a_shell_survives(world: &World, change: impl Fn(&Lab, u32)) {
     shell.sync();
     shell.line("mark=kept");
     shell.sync();
-    for round in 1..=4 {
+    for round in 1..=rounds() {
         change(world.lab(), round);
         shell.insist(&format!("echo $mark-{round}-o''k"), &format!("kept-{round}-ok\r\n"));
     }
@@ -35,12 +41,12 @@ fn a_shell_survives(world: &World, change: impl Fn(&Lab, u32)) {
 /// Runs a command that prints all the time while the network changes, and
 /// expects every line of it.
 fn output_survives(world: &World, change: impl Fn(&Lab, u32)) {
-    let (lines, go) = (400, world.path("go"));
+    let (lines, go) = (100 * rounds(), world.path("go"));
     let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", go.display());
     let command =
         format!("i=0; while [ $i -lt {lines} ]; do echo $i; i=$((i+1)); sleep 0.01; done; {wait}");
     let run = world.ssh([] as [&str; 0]).command([command]).start();
-    for round in 1..=4 {
+    for round in 1..=rounds() {
         run.wait_for_stdout(&format!("\n{}\n", round * 50));
         change(world.lab(), round);
     }
@@ -92,6 +98,19 @@ fn a_session_survives_a_time_without_any_interface(mode: Mode) {
         // Shorter and longer than what counts as an outage.
         std::thread::sleep(Duration::from_secs(if round % 2 == 1 { 1 } else { 4 }));
         lab.plug(FIRST).expect("the link is plugged in");
+    };
+    a_shell_survives(&world, cut);
+    output_survives(&world, cut);
+}
+
+in_modes!(link, a_session_survives_a_link_that_is_down_without_a_word);
+fn a_session_survives_a_link_that_is_down_without_a_word(mode: Mode) {
+    let Some(world) = World::builder(mode).links([link()]) else { return };
+    let world = world.start();
+    let cut = |lab: &Lab, round| {
+        lab.set_both(FIRST, Conditions { down: true, ..link().up });
+        std::thread::sleep(Duration::from_secs(if round % 2 == 1 { 1 } else { 4 }));
+        lab.set_both(FIRST, link().up);
     };
     a_shell_survives(&world, cut);
     output_survives(&world, cut);

@@ -24,7 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut configurations = shell::cargo(["test", "--package", "tssh", "--test", "ssh_config"]);
     configurations.env("TSSH_CONFIG_CASES", CONFIGURATIONS);
     shell::run(configurations)?;
-    let mut outages = shell::cargo(["test", "--package", "e2e", "--test", "suite", "outage::"]);
-    outages.env("E2E_FULL", "1");
+    let mut outages = shell::cargo(["test", "--package", "e2e", "--test", "suite", "--"]);
+    outages.args(["outage::", "handover::"]).env("E2E_FULL", "1");
     shell::run(outages)
 }

@@ -29,6 +29,14 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> anyhow::Result<()> 
             Err(why) => report.miss("idle", *client, &why),
         }
     }
+    for client in bench.clients.iter().filter(|client| client.is_ours()) {
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let size = |name: &str| -> anyhow::Result<f64> {
+            Ok(std::fs::metadata(bench.programs.join(name))?.len() as f64 / 1e6)
+        };
+        let sizes = [size("tsshd")?, size("tssh")?];
+        report.note("idle", "program, server / client", "MB", *client, &sizes);
+    }
     let mut sessions = Vec::new();
     for client in bench.clients {
         match Session::start(bench, *client) {

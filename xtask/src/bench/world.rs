@@ -45,6 +45,11 @@ impl Client {
         }
     }
 
+    /// Whether it is tssh, in one mode or another.
+    pub(super) fn is_ours(self) -> bool {
+        !matches!(self, Self::OpenSsh | Self::Mosh)
+    }
+
     /// Whether a session survives what kills a TCP connection.
     pub(super) fn roams(self) -> bool {
         !matches!(self, Self::OpenSsh | Self::Tssh)
