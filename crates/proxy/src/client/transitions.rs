@@ -1,0 +1,181 @@
+//! What the client does when something has happened to a path.
+//!
+//! Private steps of the ways in; each leaves the state whole.
+
+use std::time::Instant;
+
+use proto::path_auth::PathAck;
+
+use super::search::{Attempt, Live, Search};
+use super::state::State;
+use super::{Client, Event};
+use crate::path::{Carrier, Change, Path, Route};
+use crate::seal::SEALED_LEN;
+use crate::socket::PathId;
+use crate::timers::{CANDIDATE_MIN, DRAIN, DUMMY_INTERVAL, RETRY_PAUSE};
+
+impl Client {
+    /// Writes the next packet into `buf` that the path in use was given but
+    /// nobody has answered, and returns the path that is asked for.
+    pub(super) fn poll_copy(&mut self, buf: &mut Vec<u8>) -> Option<Path> {
+        let State::Roaming { search: Search::Asking(attempt), .. } = &self.state else {
+            return None;
+        };
+        let (id, route) = (attempt.id, attempt.route?);
+        let packet = self.answers.unanswered(attempt.next_copy)?;
+        let bytes = packet.len() as u64;
+        // No allowance before the auth packet, which goes first.
+        if bytes > attempt.allowance || !self.may_follow(&route) {
+            return None;
+        }
+        buf.extend_from_slice(packet);
+        let attempt = self.attempt_mut()?;
+        attempt.next_copy += 1;
+        attempt.allowance -= bytes;
+        Some(Path { id, route })
+    }
+
+    /// Whether packets may follow an auth packet at once.
+    pub(super) fn may_follow(&self, route: &Route) -> bool {
+        route.carrier == Carrier::Udp || self.config.tcp_pipelining
+    }
+
+    /// Returns whether the packet was an ack of ours.
+    pub(super) fn handle_ack(&mut self, now: Instant, path: PathId, packet: &[u8]) -> bool {
+        if packet.len() != SEALED_LEN {
+            return false;
+        }
+        let Some(ack) = self.sealer.open(packet).and_then(|plain| PathAck::decode(&plain)) else {
+            return false;
+        };
+        if ack.server != self.config.server_id {
+            return false;
+        }
+        if ack.serial == self.serial {
+            tracing::debug!(%path, serial = %ack.serial, "path acknowledged");
+            self.on_proven(now);
+        } else if ack.serial > self.serial {
+            // Somebody with our id was there before us; catch up (PROTOCOL §2.2).
+            self.serial = ack.serial;
+            if let Some(attempt) = self.attempt_mut().filter(|a| a.route.is_some()) {
+                attempt.next_auth = Some(now);
+            }
+        }
+        true
+    }
+
+    /// The path being asked for is proven: use it.
+    pub(super) fn on_proven(&mut self, now: Instant) {
+        let Some((id, route)) = self.attempt().and_then(|a| Some((a.id, a.route?))) else { return };
+        let (old, was_down) = match &self.state {
+            State::Roaming { live, .. } => (Some(*live), false),
+            State::Down { old, .. } => (*old, true),
+            State::Idle | State::Connecting { .. } | State::Up { .. } | State::Ended => {
+                (None, false)
+            }
+        };
+        if let Some(old) = old {
+            self.drain(old.path.id, now);
+        }
+        let same_network = self.network.is_some_and(|n| n.same_network(&route));
+        let change = match self.network.replace(route) {
+            None => Change::First,
+            Some(_) if was_down => Change::Restored { same_network },
+            Some(_) => Change::Moved { same_network },
+        };
+        let path = Path { id, route };
+        let next_dummy = (route.carrier == Carrier::Udp).then_some(now + DUMMY_INTERVAL);
+        self.state = State::Up { live: Live { path, proven_at: now, next_dummy } };
+        self.answers.on_path_change();
+        self.last_error = None;
+        self.events.push_back(Event::Proven { path: id, change });
+    }
+
+    /// Keeps reading the old path for a while.
+    pub(super) fn drain(&mut self, path: PathId, now: Instant) {
+        if let Some((older, _)) = self.draining.replace((path, now + DRAIN)) {
+            self.events.push_back(Event::Close { path: older });
+        }
+    }
+
+    /// Nothing is heard any more: stop using the path, go on searching.
+    pub(super) fn on_lost(&mut self) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Roaming { live, search } => {
+                self.state = State::Down { old: Some(live), search };
+                self.answers.on_path_change();
+                self.events.push_back(Event::Lost { error: self.last_error.clone() });
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Begins to ask for a new path, at the candidate whose turn it is.
+    pub(super) fn ask(&mut self, now: Instant) -> Search {
+        let candidates = self.config.candidates.len();
+        let Some(&remote) = self
+            .candidate
+            .checked_rem(candidates)
+            .and_then(|index| self.config.candidates.get(index))
+        else {
+            self.last_error = Some("no address to connect to".into());
+            return Search::Pausing { until: now + RETRY_PAUSE };
+        };
+        self.serial = self.serial.next();
+        let id = PathId(self.next_path);
+        self.next_path += 1;
+        let carrier = self.config.carrier;
+        let share = u32::try_from(candidates).unwrap_or(u32::MAX).max(1);
+        let patience = (self.config.connect_timeout / share).max(CANDIDATE_MIN);
+        let deadline = now + patience.min(self.config.connect_timeout);
+        self.events.push_back(Event::Open { path: id, carrier, remote });
+        Search::Asking(Attempt {
+            id,
+            remote,
+            began: now,
+            deadline,
+            route: None,
+            next_auth: None,
+            allowance: 0,
+            next_copy: 0,
+        })
+    }
+
+    /// The attempt under way failed; the next one begins at `until`.
+    pub(super) fn give_up_attempt(&mut self, until: Instant) {
+        self.drop_attempt(until);
+        self.events.push_back(Event::AttemptFailed { error: self.last_error.clone() });
+    }
+
+    /// Ends the attempt under way, if any; the next one, with the next
+    /// candidate, begins at `until`.
+    pub(super) fn drop_attempt(&mut self, until: Instant) {
+        // Without a way to anywhere there is no use in trying at times.
+        let next = if self.offline { Search::Waiting } else { Search::Pausing { until } };
+        let Some(search) = self.search_mut() else { return };
+        if let Search::Asking(attempt) = std::mem::replace(search, next) {
+            self.candidate = self.candidate.wrapping_add(1);
+            self.events.push_back(Event::Close { path: attempt.id });
+        }
+    }
+
+    /// When the path in use has to be given up if nothing more is heard.
+    pub(super) fn silent_at(&self) -> Option<Instant> {
+        let live = match &self.state {
+            State::Up { live } | State::Roaming { live, .. } if self.watching => live,
+            _ => return None,
+        };
+        let contact = self.contact.map_or(live.proven_at, |c| c.max(live.proven_at));
+        Some(contact + self.config.heartbeat_timeout)
+    }
+
+    /// When what was sent on the path in use should have been answered.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        let State::Up { live } = &self.state else { return None };
+        // Until the bus is up the handshake has timers of its own.
+        if !self.watching {
+            return None;
+        }
+        self.answers.overdue_at(live.path.route.carrier)
+    }
+}
