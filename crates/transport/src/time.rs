@@ -52,6 +52,11 @@ pub(crate) const EARLY_TIMERS: u32 = 4;
 /// pacing or a delayed acknowledgement, and the next one is tried.
 const PROBE_PACKETS: u64 = 2;
 
+/// Timers no further off than this may be for pacing, and fire when they are due:
+/// a window with room is paced, the packets that leave are as good as a probe,
+/// and the few early timers are for when it has none.
+const PACING_AT_MOST: Duration = Duration::from_millis(50);
+
 /// The state of transport time.
 #[derive(Debug)]
 pub(crate) struct TransportTime {
@@ -197,8 +202,8 @@ impl TransportTime {
         }
         // quinn has something in flight, or to acknowledge, or to send.
         let is_active = deadline - now <= PROBE_AT_MOST;
-        if is_active && !blocked && self.fires_early(real, now) {
-            return Wait::Early;
+        if is_active && !blocked && self.fires_early(real, now, deadline) {
+            return self.early(now, deadline);
         }
         self.deadlines.insert(timer, deadline);
         self.note_silence(real, now, is_active);
@@ -254,7 +259,7 @@ impl TransportTime {
     }
 
     /// Decides whether a timer fires before its time, to probe what is in flight.
-    fn fires_early(&mut self, real: Instant, now: Instant) -> bool {
+    fn fires_early(&mut self, real: Instant, now: Instant, deadline: Instant) -> bool {
         match &mut self.pace {
             Pace::Offline { .. } => return false,
             Pace::Silent { next_probe, .. } => {
@@ -268,12 +273,31 @@ impl TransportTime {
                 if probing.left == 0 || (!probing.may_fire && probing.sent >= PROBE_PACKETS) {
                     return false;
                 }
+                // It comes by itself soon enough, and the ones after it are the
+                // ones that matter.
+                if deadline - now <= PACING_AT_MOST {
+                    return false;
+                }
                 *probing = Probing { left: probing.left - 1, sent: 0, may_fire: false };
             }
         }
         // What this makes quinn give up for lost is no congestion.
         self.last_interruption = Some(now);
         true
+    }
+
+    /// Has a timer fire before its time. In a silence, in which time stands still,
+    /// the little that pacing waits for passes after all: with a window left, its
+    /// timer comes before the one of a loss probe, again and again.
+    fn early(&mut self, now: Instant, deadline: Instant) -> Wait {
+        let ahead = deadline - now;
+        if let Pace::Silent { since, .. } = &mut self.pace
+            && ahead <= PACING_AT_MOST
+        {
+            *since += ahead;
+            return Wait::Due;
+        }
+        Wait::Early
     }
 
     /// Stops time when an answer was due for too long.
