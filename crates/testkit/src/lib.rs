@@ -8,11 +8,13 @@
 //! For real networks see the crate `netlab`.
 #![forbid(unsafe_code)]
 
+mod bottleneck;
 mod clock;
 mod link;
 mod prng;
 mod seeds;
 
+pub use bottleneck::Bottleneck;
 pub use clock::Clock;
 pub use link::{Conditions, Link};
 pub use prng::Prng;
