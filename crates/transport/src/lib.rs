@@ -11,6 +11,7 @@
 //! waiting belong to the layers above.
 #![forbid(unsafe_code)]
 
+pub mod congestion;
 pub mod crypt;
 #[cfg(feature = "driver")]
 mod driver;

@@ -30,6 +30,9 @@ pub trait Control: fmt::Debug + Send {
     /// A segment was taken as lost. Not called for what an outage swallowed
     /// and [`super::Kcp::reset_rto`] sends again: that is no sign of congestion.
     fn on_lost(&mut self, now: Instant, lost: Lost);
+
+    /// The path is another one, and nothing that was learnt of the old one holds.
+    fn on_other_network(&mut self, now: Instant);
 }
 
 /// A segment that was sent.
@@ -98,4 +101,6 @@ impl Control for Uncontrolled {
     fn on_acked(&mut self, _: Instant, _: Acked) {}
 
     fn on_lost(&mut self, _: Instant, _: Lost) {}
+
+    fn on_other_network(&mut self, _: Instant) {}
 }

@@ -232,6 +232,11 @@ impl Kcp {
         self.receiver.hurry_acks(now);
     }
 
+    /// Takes the news that the path is another one: the controller starts anew.
+    pub fn on_other_network(&mut self, now: Instant) {
+        self.sender.on_other_network(now);
+    }
+
     /// Sends the oldest outstanding segment once more, to find out whether the
     /// peer can be reached; nothing else changes.
     pub fn probe(&mut self, now: Instant) {

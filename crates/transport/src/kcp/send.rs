@@ -36,6 +36,8 @@ pub(super) struct Sender {
     /// The peer's window is to be asked for.
     ask: bool,
     alarm: Option<Instant>,
+    /// When something was last acknowledged.
+    heard_at: Option<Instant>,
 }
 
 /// What never changes.
@@ -106,6 +108,7 @@ impl Sender {
             probe: None,
             ask: false,
             alarm: None,
+            heard_at: None,
         }
     }
 
@@ -200,6 +203,7 @@ impl Sender {
     }
 
     fn on_arrived(&mut self, now: Instant, segment: &Outstanding, rtt: Option<Duration>) {
+        self.heard_at = Some(now);
         let bytes = segment.bytes();
         if !segment.lost {
             self.in_flight -= bytes;
@@ -256,13 +260,16 @@ impl Sender {
 
     fn on_alarm(&mut self, now: Instant) {
         let back_off = self.rtt.rto() / 2;
+        // While acks come in, what was sent later tells what is lost, and a queue
+        // that grows is no reason to send a whole flight once more.
+        let quiet_at = self.heard_at.map_or(now, |at| at + QUIET);
         self.alarm = None;
         for offset in 0..self.slots.len() {
             let Some(Some(segment)) = self.slots.get_mut(offset) else { continue };
             if segment.lost {
                 continue;
             }
-            let due = segment.sent_at + segment.rto;
+            let due = (segment.sent_at + segment.rto).max(quiet_at);
             if due > now {
                 self.alarm = Some(self.alarm.map_or(due, |at| at.min(due)));
                 continue;
@@ -288,6 +295,10 @@ impl Sender {
             self.probe = Some(Probe::first(now));
             self.ask = true;
         }
+    }
+
+    pub(super) fn on_other_network(&mut self, now: Instant) {
+        self.control.on_other_network(now);
     }
 
     /// Sends the oldest outstanding segment again; nobody is told of a loss.
@@ -462,6 +473,9 @@ impl Probe {
 const INITIAL_REMOTE_WINDOW: u16 = 32;
 /// How many segments have to overtake one that is taken as lost.
 const FAST_RESEND: u8 = 2;
+/// How long no ack has come when a timeout means anything: the least timeout,
+/// which is three times what the peer holds an ack back.
+const QUIET: Duration = Duration::from_millis(30);
 /// Wait before a closed window is asked for, the first time.
 const FIRST_PROBE_WAIT: Duration = Duration::from_millis(500);
 /// Longest such wait.

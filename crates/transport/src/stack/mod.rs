@@ -265,7 +265,13 @@ impl Stack {
         self.time.on_link(now, change);
         match change {
             LinkChange::Lost => {}
-            LinkChange::Restored { .. } | LinkChange::Moved { .. } => self.go_on(now),
+            LinkChange::Restored { same_network } | LinkChange::Moved { same_network } => {
+                let transport_now = self.time.now(now);
+                if let Some(kcp) = self.kcp.as_mut().filter(|_| !same_network) {
+                    kcp.on_other_network(transport_now);
+                }
+                self.go_on(now);
+            }
         }
     }
 

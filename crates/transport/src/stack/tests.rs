@@ -177,6 +177,8 @@ impl Control for Narrow {
 
     fn on_sent(&mut self, _: Instant, _: Sent) {}
 
+    fn on_other_network(&mut self, _: Instant) {}
+
     fn on_acked(&mut self, _: Instant, _: Acked) {}
 
     fn on_lost(&mut self, _: Instant, _: Lost) {}

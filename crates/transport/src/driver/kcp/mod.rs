@@ -27,8 +27,9 @@ use tokio::sync::{Mutex, oneshot};
 use zeroize::Zeroizing;
 
 use super::{Connection, ConnectionError, ConnectionKind, DatagramError};
+use crate::congestion::Paced;
 use crate::crypt::{PublicPoint, SECRET_LEN};
-use crate::kcp::{Control, Uncontrolled};
+use crate::kcp::Control;
 use crate::stack::{self, DATAGRAM_OVERHEAD, Entropy, KeyExchangeError, Stack};
 use shared::{Handle, Shared};
 
@@ -94,7 +95,7 @@ pub fn connect(
     config: Config,
 ) -> Result<Connection, NoEntropy> {
     let config = config.stack();
-    let stack = Stack::client(real_now(), secrets, entropy()?, config, control());
+    let stack = Stack::client(real_now(), secrets, entropy()?, config, control(config));
     Ok(start(socket, stack, config, None))
 }
 
@@ -118,7 +119,7 @@ impl Listener {
         config: Config,
     ) -> Result<Self, NoEntropy> {
         let config = config.stack();
-        let stack = Stack::server(secrets, entropy()?, config, control());
+        let stack = Stack::server(secrets, entropy()?, config, control(config));
         let (sender, receiver) = oneshot::channel();
         let connection = start(socket, stack, config, Some(sender));
         Ok(Self { connection, established: Mutex::new(Some(receiver)) })
@@ -151,8 +152,8 @@ fn start(
 }
 
 /// What limits a conversation besides the windows.
-fn control() -> Box<dyn Control> {
-    Box::new(Uncontrolled)
+fn control(config: stack::Config) -> Box<dyn Control> {
+    Box::new(Paced::new(real_now(), config.packet_size.into()))
 }
 
 fn entropy() -> Result<Entropy, NoEntropy> {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
+use quinn::congestion::{Controller, ControllerFactory};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 use super::clock::Clock;
+use super::control::ModelFactory;
 
 /// The smallest packet size QUIC allows, in bytes.
 pub const MIN_PACKET_SIZE: u16 = 1200;
@@ -92,9 +93,9 @@ pub(super) fn transport(config: &Config, clock: &Clock) -> Arc<TransportConfig> 
     Arc::new(transport)
 }
 
-/// Chooses the congestion controller: quinn's Cubic, kept from punishing outages.
+/// Chooses the congestion controller: our model, kept from punishing outages.
 fn congestion(clock: &Clock) -> Arc<dyn ControllerFactory + Send + Sync> {
-    let inner: Arc<dyn ControllerFactory + Send + Sync> = Arc::new(CubicConfig::default());
+    let inner: Arc<dyn ControllerFactory + Send + Sync> = Arc::new(ModelFactory);
     Arc::new(OutageBlindFactory { inner, clock: clock.clone() })
 }
 

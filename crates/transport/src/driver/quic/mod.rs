@@ -11,6 +11,7 @@
 mod acceptance;
 mod clock;
 mod config;
+mod control;
 mod failure;
 mod listener;
 mod socket;
@@ -33,6 +34,7 @@ use socket::Adapter;
 use super::{Connection, ConnectionError, ConnectionKind, DatagramError};
 
 pub use config::{Config, DEFAULT_PACKET_SIZE, MAX_PACKET_SIZE, MIN_PACKET_SIZE};
+pub use control::ModelFactory;
 pub use failure::ConnectError;
 pub use listener::Listener;
 pub(super) use stream::{QuicRecvStream, QuicSendStream};

@@ -96,6 +96,8 @@ fn an_outage_is_not_reported_as_loss() {
             None
         }
         fn on_sent(&mut self, _: Instant, _: Sent) {}
+        fn on_other_network(&mut self, _: Instant) {}
+
         fn on_acked(&mut self, _: Instant, _: Acked) {}
         fn on_lost(&mut self, _: Instant, lost: Lost) {
             panic!("{lost:?}");

@@ -88,6 +88,8 @@ impl Control for Slow {
         self.release = Some(now + Duration::from_millis(20));
     }
 
+    fn on_other_network(&mut self, _: Instant) {}
+
     fn on_acked(&mut self, _: Instant, _: Acked) {}
 
     fn on_lost(&mut self, _: Instant, _: Lost) {}
