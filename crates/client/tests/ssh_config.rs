@@ -988,3 +988,16 @@ fn a_file_that_others_can_write_is_refused() {
     let refusal = port(&place).expect_err("an unsafe file").to_string();
     assert!(refusal.starts_with("Bad owner or permissions on "), "{refusal}");
 }
+
+#[test]
+fn a_block_for_a_network_applies_where_this_machine_is_in_it() {
+    // Newer than the ssh of some distributions, so there is no oracle.
+    let place = Place::new();
+    for (network, port) in [("127.0.0.0/8", "7"), ("203.0.113.0/24", "22")] {
+        place.write("config", &format!("Match localnetwork {network}\n Port 7\n"));
+        let values = place.ours(&["h"]).values.expect("sound");
+        assert_eq!(values["port"], [port], "{network}");
+    }
+    place.write("config", "Match localnetwork 127.0.0.1/8\n Port 7\n");
+    assert!(place.ours(&["h"]).complaint.contains("Invalid network entry"));
+}

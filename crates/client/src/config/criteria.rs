@@ -6,8 +6,8 @@
 
 use super::expand::{self, Tokens};
 use super::files::Pass;
-use super::lex;
-use crate::sys::account;
+use super::{lex, networks};
+use crate::sys::{account, interfaces};
 
 /// Returns whether all criteria of a line hold.
 ///
@@ -67,6 +67,15 @@ fn criterion(pass: &Pass<'_>, name: &str, argument: &str) -> Result<bool, String
         "command" => lex::matches_list(pass.command, argument),
         "version" => lex::matches_list(VERSION, argument),
         "sessiontype" => lex::matches_list(session_type(pass), &argument.to_ascii_lowercase()),
+        "localnetwork" => {
+            let addresses = match pass.inert {
+                true => Vec::new(),
+                false => interfaces::all_addresses().map_err(|error| {
+                    format!("match localnetwork: {}", super::error::system_text(&error))
+                })?,
+            };
+            networks::any_in_list(&addresses, argument)?
+        }
         "exec" => {
             let tokens = Tokens {
                 environment,

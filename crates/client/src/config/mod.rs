@@ -21,6 +21,7 @@ pub mod forward;
 mod host_keys;
 mod keywords;
 mod lex;
+mod networks;
 mod options;
 mod paths;
 mod resolve;

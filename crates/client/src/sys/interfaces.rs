@@ -1,7 +1,7 @@
 //! The addresses of a network interface.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 #[cfg(unix)]
 use std::{
     ffi::CStr,
@@ -13,29 +13,45 @@ use std::{
 ///
 /// # Errors
 /// What getifaddrs(3) says. An interface that is not there has no addresses.
-#[cfg(unix)]
 pub(crate) fn addresses(name: &str) -> io::Result<Vec<SocketAddr>> {
-    let mut list = ptr::null_mut();
-    // SAFETY: the call fills in `list`, or leaves it alone and fails.
-    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+    let all = list()?.into_iter();
+    Ok(all.filter(|(interface, _)| interface == name.as_bytes()).map(|(_, at)| at).collect())
+}
+
+/// Returns the addresses of all interfaces that are up.
+///
+/// # Errors
+/// What getifaddrs(3) says.
+pub(crate) fn all_addresses() -> io::Result<Vec<IpAddr>> {
+    Ok(list()?.into_iter().map(|(_, address)| address.ip()).collect())
+}
+
+/// Returns the interfaces that are up, by name, with one address each.
+#[cfg(unix)]
+fn list() -> io::Result<Vec<(Vec<u8>, SocketAddr)>> {
+    let mut first = ptr::null_mut();
+    // SAFETY: the call fills in `first`, or leaves it alone and fails.
+    if unsafe { libc::getifaddrs(&mut first) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let mut found = Vec::new();
-    let mut next = list;
+    let mut next = first;
     while !next.is_null() {
         // SAFETY: the list was made by getifaddrs and is freed below only; each entry but the
         // last points at the next.
         let entry = unsafe { &*next };
         // SAFETY: the name of an entry is a string that lives as long as the list.
         let entry_name = unsafe { CStr::from_ptr(entry.ifa_name) };
-        if entry_name.to_bytes() == name.as_bytes() && !entry.ifa_addr.is_null() {
+        let up = entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0;
+        if up && !entry.ifa_addr.is_null() {
             // SAFETY: not null, and as long as its family says.
-            found.extend(unsafe { socket_address(entry.ifa_addr) });
+            let address = unsafe { socket_address(entry.ifa_addr) };
+            found.extend(address.map(|address| (entry_name.to_bytes().to_vec(), address)));
         }
         next = entry.ifa_next;
     }
     // SAFETY: from getifaddrs, freed once; nothing above is kept.
-    unsafe { libc::freeifaddrs(list) };
+    unsafe { libc::freeifaddrs(first) };
     Ok(found)
 }
 
@@ -63,12 +79,12 @@ unsafe fn socket_address(address: *const libc::sockaddr) -> Option<SocketAddr> {
     }
 }
 
-/// Interfaces are not looked up by name here.
+/// Interfaces are not looked up here.
 ///
 /// # Errors
 /// Always.
 #[cfg(not(unix))]
-pub(crate) fn addresses(_: &str) -> io::Result<Vec<SocketAddr>> {
+fn list() -> io::Result<Vec<(Vec<u8>, SocketAddr)>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -81,5 +97,6 @@ mod tests {
         let loopback = addresses("lo").unwrap();
         assert!(loopback.contains(&SocketAddr::from(([127, 0, 0, 1], 0))), "{loopback:?}");
         assert!(addresses("no such interface").unwrap().is_empty());
+        assert!(all_addresses().unwrap().contains(&IpAddr::from([127, 0, 0, 1])));
     }
 }
