@@ -3,6 +3,7 @@
 //! Every test runs in every mode it makes sense in, OpenSSH's own client among
 //! them: that one checks the fixture, and the expectation.
 
+mod agent;
 mod auth;
 mod bulk;
 mod bytes;

@@ -4,6 +4,7 @@
 
 use std::env::VarError;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use crate::background::Release;
 use crate::bootstrap::{self, StartError, Started};
 use crate::config::forward::Connect;
-use crate::config::{RequestTty, SessionType, Settings, UdpMode};
+use crate::config::{ForwardAgent, IdentityAgent, RequestTty, SessionType, Settings, UdpMode};
 use crate::forward::{self, Forwarder, NotSetUp};
 use crate::guard::{self, Farewell, Guard};
 use crate::link::{Link, LinkError};
@@ -155,7 +156,7 @@ impl Run {
     ) -> Result<u8, Failure> {
         let Some(request) = request else { return self.hold(guard).await };
         let remote = self.connect_guarded(guard).await?;
-        let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
+        let forwarder = self.forwarder(&remote);
         let status = match forwarder.set_up().await {
             Ok(()) if !self.let_go() => Ok(FAILURE),
             Ok(()) => self.session(remote.as_ref(), request, &forwarder).await,
@@ -406,7 +407,7 @@ impl Run {
             remote = self.connect_guarded(guard) => remote?,
             kind = signals.leave() => return Ok(status_of_leaving(kind)),
         };
-        let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
+        let forwarder = self.forwarder(&remote);
         let held = async {
             forwarder.set_up().await?;
             if !self.let_go() {
@@ -427,6 +428,30 @@ impl Run {
         drop(forwarder);
         remote.close().await;
         Ok(status)
+    }
+
+    /// Returns what forwards over `remote`; sessions opened later reach the agent if they may.
+    fn forwarder(&self, remote: &Arc<dyn Remote>) -> Forwarder {
+        let forwarder = Forwarder::new(remote.clone(), &self.settings, self.reporter);
+        if let Some(socket) = self.agent_socket() {
+            forwarder.forward_agent(socket);
+        }
+        forwarder
+    }
+
+    /// Returns the socket of the agent to forward, if there is one.
+    fn agent_socket(&self) -> Option<PathBuf> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        match &self.settings.forwards.agent {
+            ForwardAgent::No => None,
+            ForwardAgent::Path(path) => Some(path.clone()),
+            ForwardAgent::Variable(name) => variable(name),
+            ForwardAgent::Yes => match &self.settings.identity_agent {
+                IdentityAgent::None => None,
+                IdentityAgent::Path(path) => Some(path.clone()),
+                IdentityAgent::Environment => variable("SSH_AUTH_SOCK"),
+            },
+        }
     }
 
     /// Returns where standard input and output are to lead (`-W`).

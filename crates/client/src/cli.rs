@@ -225,7 +225,8 @@ const HOST: &str = "host";
 const COMMAND: &str = "command";
 /// Short options without a value, and those with one.
 const SWITCHES: &[&str] = &[
-    "2", "4", "6", "C", "G", "N", "T", "V", "a", "f", "g", "k", "n", "q", "s", "t", "v", "x", "y",
+    "2", "4", "6", "A", "C", "G", "N", "T", "V", "a", "f", "g", "k", "n", "q", "s", "t", "v", "x",
+    "y",
 ];
 const VALUED: &[&str] =
     &["B", "D", "E", "F", "L", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p"];
@@ -331,6 +332,8 @@ impl CommandLine {
             "L" => Flag::Forward("localforward", forward(value, Kind::Local, "local")?),
             "R" => Flag::Forward("remoteforward", forward(value, Kind::Remote, "remote")?),
             "W" => self.stdio(value)?,
+            "A" => Flag::Replace("forwardagent", "yes".to_owned()),
+            "a" => Flag::Replace("forwardagent", "no".to_owned()),
             "g" => Flag::Replace("gatewayports", "yes".to_owned()),
             "o" => Flag::Option(owned()),
             "p" => Flag::Option(format!("Port {}", port(value)?)),
@@ -393,8 +396,8 @@ impl CommandLine {
             "quic" => self.link.quic = true,
             "tcp" => self.link.tcp = true,
             "debug" => self.debug = true,
-            // What is left switches off what this version does not have: agent and X11
-            // forwarding (-a, -x), GSSAPI delegation (-k), protocol 1 (-2), sharing (-S none).
+            // What is left switches off what this version does not have: X11
+            // forwarding (-x), GSSAPI delegation (-k), protocol 1 (-2), sharing (-S none).
             _ => {}
         }
     }
@@ -662,11 +665,11 @@ mod tests {
 
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
-        for flag in ["-A", "-J", "-X", "-I", "-K", "-M", "-O", "--attach"] {
+        for flag in ["-J", "-X", "-I", "-K", "-M", "-O", "--attach"] {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
         }
-        assert_eq!(refusal(&["-tA", "h"]), refusal(&["-A", "h"]));
+        assert_eq!(refusal(&["-tM", "h"]), refusal(&["-M", "h"]));
         for flag in ["-j", "-h", "-Z", "--nonsense", "-ü"] {
             let text = refusal(&[flag, "h"]).to_string();
             assert!(text.starts_with("unknown option -- "), "{text}");
@@ -708,7 +711,7 @@ mod tests {
 
     #[test]
     fn what_we_do_not_have_may_be_switched_off() {
-        assert_eq!(line(&["-axk2", "-S", "none", "h"]).flags, []);
+        assert_eq!(line(&["-xk2", "-S", "none", "h"]).flags, []);
     }
 
     #[test]

@@ -247,6 +247,9 @@ wire_struct! {
     }
 }
 
+/// The kind of the channels that lead to the client's agent.
+pub const AGENT_CHANNEL: &str = "auth-agent@openssh.com";
+
 wire_struct! {
     /// Agent part of a [`StartMessage`].
     pub struct AgentRequest {

@@ -5,7 +5,7 @@ pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
 
 /// The usage, as ssh prints it when it is called wrongly.
 pub const USAGE: &str = "\
-usage: tssh [-46aCfGgkNnqsTtVvxy] [-B bind_interface] [-b bind_address]
+usage: tssh [-46AaCfGgkNnqsTtVvxy] [-B bind_interface] [-b bind_address]
             [-c cipher_spec] [-D [bind_address:]port] [-E log_file] [-e escape_char]
             [-F configfile] [-i identity_file] [-L address] [-l login_name]
             [-m mac_spec] [-o option] [-P tag] [-p port] [-R address]
@@ -32,6 +32,7 @@ Session over UDP:
 As in ssh:
   -4, -6              IPv4 or IPv6 only
   -B interface        interface to connect from
+  -A, -a              let programs there use the agent here, or not
   -b address          local address to connect from
   -C                  ask for compression
   -c ciphers          ciphers, in order of preference
@@ -66,7 +67,6 @@ As in ssh:
 /// Options of OpenSSH 9.2 and of the reference client that this version does not have.
 pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("-1", "SSH protocol v.1 is no longer supported"),
-    ("-A", "agent forwarding; log in without it"),
     ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s), or use --via-ssh"),
     ("-J", "jump hosts; use ssh -J"),
     ("-K", "GSSAPI; log in by ssh with --via-ssh"),

@@ -165,6 +165,12 @@ impl ForwardSettings {
     fn lines(&self, out: &mut Lines) {
         out.flag("clearallforwardings", self.cleared);
         out.flag("exitonforwardfailure", self.exit_on_failure);
+        match &self.agent {
+            ForwardAgent::No => out.flag("forwardagent", false),
+            ForwardAgent::Yes => out.flag("forwardagent", true),
+            ForwardAgent::Path(path) => out.put("forwardagent", path.to_string_lossy()),
+            ForwardAgent::Variable(name) => out.put("forwardagent", format!("${name}")),
+        }
         out.flag("gatewayports", self.gateway_ports);
         out.put("streamlocalbindmask", format!("0{:o}", self.socket_mask));
         out.flag("streamlocalbindunlink", self.socket_unlink);

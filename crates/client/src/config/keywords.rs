@@ -166,6 +166,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("escapechar", Form::EscapeChar),
     honoured("exitonforwardfailure", Form::Flag),
     honoured("forkafterauthentication", Form::Flag),
+    honoured("forwardagent", Form::Word),
     honoured("gatewayports", Form::Flag),
     honoured("globalknownhostsfile", Form::Files),
     honoured("hashknownhosts", Form::Flag),
@@ -254,7 +255,6 @@ const KEYWORDS: &[Keyword] = &[
     proxy("proxycommand", Form::Rest),
     proxy("proxyjump", Form::Word),
     // OpenSSH's, not honoured, and missed.
-    warned("forwardagent", OFF, "agent forwarding is not in this version"),
     warned("forwardx11", OFF, "X11 forwarding is not in this version"),
     warned(
         "pkcs11provider",

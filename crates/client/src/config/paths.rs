@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::error::ConfigError;
 use super::expand::Tokens;
-use super::options::Options;
-use super::settings::{IdentityAgent, IdentityFile};
+use super::options::{Options, is_yes};
+use super::settings::{ForwardAgent, IdentityAgent, IdentityFile};
 
 /// The keywords whose values are paths.
 pub(super) struct Paths<'a> {
@@ -55,6 +55,20 @@ impl Paths<'_> {
             .filter(|path| !path.eq_ignore_ascii_case("none"))
             .map(|path| Ok(self.expand("CertificateFile", path)?.into()))
             .collect()
+    }
+
+    pub(super) fn forward_agent(&self) -> Result<ForwardAgent, ConfigError> {
+        let Some(word) = self.options.word("forwardagent") else { return Ok(ForwardAgent::No) };
+        if is_yes(word) {
+            return Ok(ForwardAgent::Yes);
+        }
+        if word.eq_ignore_ascii_case("no") || word.eq_ignore_ascii_case("false") {
+            return Ok(ForwardAgent::No);
+        }
+        match word.strip_prefix('$') {
+            Some(name) if !name.starts_with('{') => Ok(ForwardAgent::Variable(name.to_owned())),
+            _ => Ok(ForwardAgent::Path(self.expand("ForwardAgent", word)?.into())),
+        }
     }
 
     pub(super) fn identity_agent(&self) -> Result<IdentityAgent, ConfigError> {

@@ -369,7 +369,7 @@ impl<'a> Draft<'a> {
                 true => LogLevel::Debug3,
                 false => self.current_level(),
             },
-            forwards: self.forwards(&tokens)?,
+            forwards: self.forwards(&tokens, paths.forward_agent()?)?,
             udp,
             warnings: self.warnings,
             host_name,
@@ -417,7 +417,11 @@ impl<'a> Draft<'a> {
             || request_tty(self.options.word("requesttty")) == RequestTty::No
     }
 
-    fn forwards(&self, tokens: &Tokens<'_>) -> Result<ForwardSettings, ConfigError> {
+    fn forwards(
+        &self,
+        tokens: &Tokens<'_>,
+        agent: ForwardAgent,
+    ) -> Result<ForwardSettings, ConfigError> {
         let options = &self.options;
         let stdio = self.line.flags.iter().find_map(|flag| match flag {
             Flag::Stdio(connect) => Some(connect.clone()),
@@ -438,6 +442,7 @@ impl<'a> Draft<'a> {
             remote: read("remoteforward", Kind::Remote)?,
             exit_on_failure: options.flag("exitonforwardfailure").unwrap_or(stdio.is_some()),
             stdio,
+            agent,
             gateway_ports: options.flag("gatewayports").unwrap_or(false),
             cleared,
             socket_mask: options
@@ -669,7 +674,7 @@ mod tests {
             assert_eq!(settings.warnings, [""; 0], "{config}");
         }
         for (config, word) in [
-            ("ForwardAgent yes\n", "agent"),
+            ("ForwardX11 yes\n", "x11"),
             ("Tunnel yes\n", "tunnel"),
             ("#!! EncPassword 73656372657\n", "encpassword"),
         ] {

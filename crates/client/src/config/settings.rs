@@ -122,6 +122,8 @@ pub struct ForwardSettings {
     pub remote: Vec<Forward>,
     /// Standard input and output go there instead of to a session (`-W`).
     pub stdio: Option<Connect>,
+    /// The agent that programs on the far host may use.
+    pub agent: ForwardAgent,
     /// Whether other hosts may use local forwards that name no address.
     pub gateway_ports: bool,
     /// Whether a forward that cannot be set up ends everything.
@@ -134,6 +136,20 @@ pub struct ForwardSettings {
     pub socket_unlink: bool,
     /// Where remote dynamic forwards may lead, `host:port` with `*` for any; `None` is anywhere.
     pub permit_remote_open: Option<Vec<String>>,
+}
+
+/// ForwardAgent: which agent programs on the far host may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ForwardAgent {
+    /// None.
+    #[default]
+    No,
+    /// The one that logs in (IdentityAgent, `SSH_AUTH_SOCK`).
+    Yes,
+    /// The one at this socket.
+    Path(PathBuf),
+    /// The one a variable of the environment leads to.
+    Variable(String),
 }
 
 /// Settings of the UDP link (CLIENT-OPTIONS §4.1).

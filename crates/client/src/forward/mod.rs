@@ -12,10 +12,12 @@ pub mod socks;
 mod stdio;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -174,6 +176,29 @@ impl Forwarder {
                 Ok(())
             }
         }
+    }
+
+    /// Leads programs on the far host to the agent at `socket`.
+    ///
+    /// Such connections hold nothing up: they are not counted by [`Forwarder::idle`].
+    pub fn forward_agent(&self, socket: PathBuf) {
+        let mut incoming = self.0.remote.forward_agent();
+        let task = tokio::spawn(async move {
+            while let Some(mut far) = incoming.recv().await {
+                let socket = socket.clone();
+                tokio::spawn(async move {
+                    match UnixStream::connect(&socket).await {
+                        Ok(agent) => Socket::Unix(agent).conduct(far).await,
+                        Err(error) => {
+                            tracing::debug!(%error, "no agent to forward to");
+                            far.read.abort();
+                        }
+                    }
+                });
+            }
+        });
+        // Ends with the connection.
+        drop(task);
     }
 
     /// Waits until no connection is open.

@@ -52,6 +52,8 @@ struct Shared {
     /// Why the link ended, once it has.
     ended: watch::Sender<Option<End>>,
     warnings: Mutex<mpsc::UnboundedReceiver<String>>,
+    /// Who takes announced connections, by their kind.
+    channels: Mutex<HashMap<&'static str, mpsc::UnboundedSender<u64>>>,
     /// The heartbeat under way: its time on the wire and ours.
     heartbeat: Mutex<Option<(i64, Instant)>>,
     /// When the last heartbeat that was echoed had been sent.
@@ -133,6 +135,7 @@ impl Bus {
                 connection: connection.clone(),
                 ended: watch::Sender::new(None),
                 warnings: Mutex::new(warnings),
+                channels: Mutex::default(),
                 heartbeat: Mutex::new(None),
                 last_echo: watch::Sender::new(Instant::now()),
                 proxy: proxy.clone(),
@@ -195,6 +198,18 @@ impl Bus {
         sessions.next = Some(id.checked_add(1).unwrap_or(1));
         sessions.running.insert(id, Running { end, marker: marker.clone() });
         (id, marker, ended)
+    }
+
+    /// Takes the connections of one kind that the server announces, by their ids.
+    pub(super) fn take_channels(&self, kind: &'static str) -> mpsc::UnboundedReceiver<u64> {
+        let (taker, ids) = mpsc::unbounded_channel();
+        lock(&self.shared.channels).insert(kind, taker);
+        ids
+    }
+
+    /// Returns whether connections of that kind are taken.
+    pub(super) fn takes_channels(&self, kind: &str) -> bool {
+        lock(&self.shared.channels).contains_key(kind)
     }
 
     /// Kills a session if it still runs.
@@ -362,7 +377,17 @@ impl Bus {
             }
             ToClient::Debug(text) => tracing::debug!(target: "tsshd", "{}", text.msg),
             ToClient::Channel(channel) => {
-                tracing::warn!(kind = channel.channel_type, "channel that was not asked for");
+                let taker = lock(&self.shared.channels).get(&*channel.channel_type).cloned();
+                match taker {
+                    // Nobody there any more: the server closes what is not claimed.
+                    Some(taker) => drop(taker.send(channel.id)),
+                    None => {
+                        tracing::warn!(
+                            kind = channel.channel_type,
+                            "channel that was not asked for"
+                        );
+                    }
+                }
             }
             _ => {}
         }

@@ -202,6 +202,25 @@ async fn listen_at(
     Ok(((response.port != 0).then_some(response.port), Listener(task)))
 }
 
+/// Takes the connections of one kind that the server announces on the bus.
+pub(super) fn channels(link: &Link, kind: &'static str) -> mpsc::Receiver<RemoteStream> {
+    let (accepted, incoming) = mpsc::channel(BACKLOG);
+    let mut ids = link.shared.bus.take_channels(kind);
+    let link = link.clone();
+    tokio::spawn(async move {
+        while let Some(id) = ids.recv().await {
+            let (link, accepted) = (link.clone(), accepted.clone());
+            tokio::spawn(async move {
+                match claim(&link, id).await {
+                    Ok(stream) => drop(accepted.send(stream).await),
+                    Err(error) => tracing::debug!(%error, "an announced connection is lost"),
+                }
+            });
+        }
+    });
+    incoming
+}
+
 /// Takes over a connection that the server accepted.
 async fn claim(link: &Link, id: u64) -> Result<RemoteStream, RemoteError> {
     let opening = codec::command_and_message(StreamCommand::Accept.name(), &IdMessage { id });

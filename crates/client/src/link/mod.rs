@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use proto::bootstrap::{BootstrapError, Secret, ServerInfo, TransportKind};
 use proto::ext::{Ext, ExtSet};
-use proto::open::Timeouts;
+use proto::open::{AGENT_CHANNEL, Timeouts};
 use proto::path_auth::PathAuth;
 use proto::{ClientId, PathSerial, ServerId};
 use proxy::driver::{ClientConfig, ClientProxy, LinkState};
 use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use transport::quic::{self, ClientCredentials};
 use transport::{Connection, kcp_transport};
@@ -228,6 +229,10 @@ impl Remote for Link {
 
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
         Box::pin(forward::listen(self, at))
+    }
+
+    fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
+        forward::channels(self, AGENT_CHANNEL)
     }
 
     fn closed(&self) -> BoxFuture<'_, RemoteError> {

@@ -9,7 +9,9 @@ use proto::bus::{Resize, Setting, Signal, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
-use proto::open::{IdMessage, Outcome, StartMessage, StreamCommand, encode_modes};
+use proto::open::{
+    AGENT_CHANNEL, AgentRequest, IdMessage, Outcome, StartMessage, StreamCommand, encode_modes,
+};
 use proxy::driver::{LinkState, LinkStatus};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -46,7 +48,10 @@ pub(super) async fn open(
     let what = describe(&request.program);
     let (id, marker, end) = link.bus.register();
     let control = Control { bus: link.bus.clone(), id, ext: link.ext };
-    let start = start_message(id, &request, link.ext)?;
+    let mut start = start_message(id, &request, link.ext)?;
+    if link.bus.takes_channels(AGENT_CHANNEL) && start.subsystem.is_empty() {
+        start.agent = Some(AgentRequest { channel_type: AGENT_CHANNEL.into() });
+    }
 
     let broke = |error: &dyn std::error::Error| wire::lost(&what, error);
     let (mut send, mut recv) = link.connection.open_stream().await.map_err(|e| broke(&e))?;

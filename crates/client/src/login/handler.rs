@@ -303,6 +303,9 @@ impl russh::client::Handler for Connection {
         if let FirstFlight::Waiting(request) = &*flight
             && let Some(channel) = channel_being_opened(session)
         {
+            if self.shared.listeners.serves_agent() {
+                session.agent_forward(channel, false)?;
+            }
             write_requests(session, channel, request)?;
             *flight = FirstFlight::Written;
             tracing::debug!("session requests sent with the channel's opening");
@@ -339,11 +342,11 @@ impl russh::client::Handler for Connection {
 
     async fn server_channel_open_agent_forward(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        self.shared.listeners.accept(&Origin::Agent, channel, reply).await;
         Ok(())
     }
 

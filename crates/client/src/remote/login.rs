@@ -49,6 +49,10 @@ impl Remote for Login {
         Box::pin(forward::listen(self, at))
     }
 
+    fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
+        self.shared.listeners.serve_agent()
+    }
+
     fn closed(&self) -> BoxFuture<'_, RemoteError> {
         Box::pin(async { lost_reason(self.shared.ended().await) })
     }
@@ -97,7 +101,8 @@ async fn open_session(
         Err(_) => return Err(lost_reason(login.shared.ended().await)),
     };
     let (read, write) = channel.split();
-    if !written && write_requests(&write, &request).await.is_err() {
+    let agent = login.shared.listeners.serves_agent();
+    if !written && write_requests(&write, &request, agent).await.is_err() {
         return Err(lost_reason(login.shared.ended().await));
     }
 
@@ -141,7 +146,12 @@ async fn answer(
 async fn write_requests(
     channel: &ChannelWriteHalf<Msg>,
     request: &SessionRequest,
+    agent: bool,
 ) -> Result<(), russh::Error> {
+    if agent {
+        // A refusal is no reason to have no session, so nobody waits for the answer.
+        channel.agent_forward(false).await?;
+    }
     for (name, value) in &request.env {
         channel.set_env(false, name, value).await?;
     }

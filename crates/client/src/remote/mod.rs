@@ -35,6 +35,10 @@ pub trait Remote: Send + Sync {
     /// an empty one or `*` is every address it has.
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>>;
 
+    /// Has the sessions opened from now on reach the agent of this side, whose connections
+    /// come out of the queue. Call it once at most, before the first session.
+    fn forward_agent(&self) -> mpsc::Receiver<RemoteStream>;
+
     /// Waits until the connection is gone for good and says why.
     fn closed(&self) -> BoxFuture<'_, RemoteError>;
 

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
+use tokio::sync::mpsc;
 
 use super::{
     BoxFuture, Listen, Program, Remote, RemoteError, RemoteListener, RemoteSession, RemoteStream,
@@ -118,6 +119,11 @@ impl Remote for System {
 
     fn listen(&self, _: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
         Box::pin(async { Err(self.cannot("listeners")) })
+    }
+
+    fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
+        // The session runs elsewhere.
+        mpsc::channel(1).1
     }
 
     fn closed(&self) -> BoxFuture<'_, RemoteError> {

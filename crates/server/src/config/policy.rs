@@ -214,6 +214,15 @@ impl Policy {
         }
     }
 
+    /// Returns whether sessions may reach the client's agent.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn permits_agent(&self) -> Result<(), Refusal> {
+        self.permits_forwarding()?;
+        self.unless("AllowAgentForwarding", |value| value == "no")
+    }
+
     /// Returns who may connect to remote listeners: the strictest of what applies, or may.
     pub(crate) fn gateway_ports(&self) -> GatewayPorts {
         let of_file = |file: &SshdConfig| {
@@ -427,6 +436,14 @@ mod tests {
         }
         let none = policy(Some("PermitOpen none"), None, false);
         assert!(none.permits_dial(Target::Tcp("db", 1)).is_err());
+    }
+
+    #[test]
+    fn the_agent_is_out_of_reach_where_either_keyword_says_so() {
+        let permits = |text| policy(Some(text), None, false).permits_agent().is_ok();
+        assert!(permits("AllowTcpForwarding no"));
+        assert!(!permits("AllowAgentForwarding no"));
+        assert!(!permits("DisableForwarding yes"));
     }
 
     #[test]

@@ -104,29 +104,36 @@ pub(crate) enum Listener {
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
-/// Accepts connections for ever, through whatever the system refuses us for a while.
-pub(crate) async fn accept_all(listener: Listener, accepted: mpsc::Sender<Socket>) {
-    loop {
-        // Room first: what nobody can take waits in the system's queue.
-        let Ok(place) = accepted.reserve().await else { return };
-        let socket = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(socket, _)| {
-                // Delay is for bulk, which fills its segments anyway.
-                let _ = socket.set_nodelay(true);
-                Socket::Tcp(socket)
-            }),
-            Listener::Unix { listener, .. } => {
-                listener.accept().await.map(|(socket, _)| Socket::Unix(socket))
-            }
-        };
-        match socket {
-            Ok(socket) => place.send(socket),
-            Err(error) => {
-                tracing::debug!(%error, "no connection can be accepted");
-                drop(place);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+impl Listener {
+    /// Accepts the next connection, through whatever the system refuses us for a while.
+    pub(crate) async fn accept(&self) -> Socket {
+        loop {
+            let socket = match self {
+                Self::Tcp(listener) => listener.accept().await.map(|(socket, _)| {
+                    // Delay is for bulk, which fills its segments anyway.
+                    let _ = socket.set_nodelay(true);
+                    Socket::Tcp(socket)
+                }),
+                Self::Unix { listener, .. } => {
+                    listener.accept().await.map(|(socket, _)| Socket::Unix(socket))
+                }
+            };
+            match socket {
+                Ok(socket) => return socket,
+                Err(error) => {
+                    tracing::debug!(%error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
+    }
+}
+
+/// Hands on every connection of a listener.
+async fn accept_all(listener: Listener, accepted: mpsc::Sender<Socket>) {
+    // Room first: what nobody can take waits in the system's queue.
+    while let Ok(place) = accepted.reserve().await {
+        place.send(listener.accept().await);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Connections made and accepted for the client (PROTOCOL §6.6–§6.9).
 
+pub(crate) mod agent;
 pub(crate) mod dial;
 pub(crate) mod listen;
 pub(crate) mod parked;

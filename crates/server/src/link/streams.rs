@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use proto::bus::{Discard, Exit, ToClient};
+use proto::bus::{Channel, Discard, Exit, ToClient};
 use proto::ext::Ext;
 use proto::json::Bytes;
-use proto::open::{CODE_PROHIBITED, IdMessage, Outcome, StartMessage, StreamCommand};
+use proto::open::{
+    AGENT_CHANNEL, CODE_PROHIBITED, IdMessage, Outcome, StartMessage, StreamCommand,
+};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use transport::{RecvStream, SendStream};
 
 use super::registry::Stderr;
 use super::{Bus, Inner};
+use crate::forward::agent::Agent;
 use crate::forward::{dial, listen};
 use crate::session::{self, Dropped, Ending, Gap, Running, StartError, Surroundings};
 use transport::frames::{self, ReadError};
@@ -134,15 +137,19 @@ impl Inner {
         }
         let _slot = Reservation { link: self, id };
         let stderr = self.stderr_of(&start).await;
-        let (running, stderr) = match self.start(&start, stderr) {
+        let agent = self.open_agent(&start).await;
+        let (running, stderr) = match self.start(&start, stderr, agent.as_ref()) {
             Ok(started) => started,
             Err(refusal) => return Ok(frames::write_message(&mut send, &refusal).await?),
         };
         frames::write_message(&mut send, &Outcome::success()).await?;
-        if start.agent.is_some() || start.x11.is_some() {
-            self.warn("agent and X11 forwarding are not supported by this server yet").await;
+        if start.x11.is_some() {
+            self.warn("X11 forwarding is not supported by this server yet").await;
         }
-        let ending = self.run(running, send, recv, stderr).await;
+        let ending = tokio::select! {
+            ending = self.run(running, send, recv, stderr) => ending,
+            never = self.offer_agent(agent) => never,
+        };
         self.tell(ToClient::Exit(self.exit_message(id, ending))).await;
         Ok(())
     }
@@ -162,10 +169,43 @@ impl Inner {
         timeout(self.connect_timeout, wait).await.ok().flatten()
     }
 
+    /// Opens the agent socket that a session asks for; a refusal is a warning only.
+    async fn open_agent(&self, start: &StartMessage) -> Option<Agent> {
+        start.agent.as_ref()?;
+        if let Err(refusal) = self.host.policy.permits_agent() {
+            self.warn(format!("agent forwarding is refused: {refusal}")).await;
+            return None;
+        }
+        match Agent::open(start.id, &self.host.account.home) {
+            Ok(agent) => Some(agent),
+            Err(error) => {
+                self.warn(format!("agent forwarding cannot be set up: {error}")).await;
+                None
+            }
+        }
+    }
+
+    /// Hands connections to a session's agent socket to the client, as long as the session lasts.
+    async fn offer_agent<T>(&self, agent: Option<Agent>) -> T {
+        let Some(agent) = agent else { return std::future::pending().await };
+        while let Some(place) = self.parked.room().await {
+            let socket = agent.listener.accept().await;
+            if self.presence.borrow().is_away {
+                // An end at once is better than a program that hangs.
+                continue;
+            }
+            let id = self.parked.park(socket, place);
+            let channel_type = AGENT_CHANNEL.to_owned();
+            self.tell(ToClient::Channel(Channel { channel_type, id })).await;
+        }
+        std::future::pending().await
+    }
+
     fn start(
         &self,
         start: &StartMessage,
         stderr: Option<Stderr>,
+        agent: Option<&Agent>,
     ) -> Result<(Running, Option<Stderr>), Outcome> {
         if start.attach {
             return Err(Outcome::failure("this server keeps no sessions to attach to"));
@@ -174,7 +214,10 @@ impl Inner {
         // look at the last one and the session's entry.
         let mut registry = self.registry();
         let last_marker = registry.last_marker();
-        let running = session::start(start, &self.host, stderr.is_some(), last_marker);
+        let running = {
+            let agent = agent.map(|agent| agent.path.as_path());
+            session::start(start, &self.host, stderr.is_some(), last_marker, agent)
+        };
         let running = running.map_err(|error| refusal(&error))?;
         registry.fill(running.session.clone());
         Ok((running, stderr))

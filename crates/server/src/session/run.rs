@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -175,15 +176,16 @@ pub(crate) fn start(
     host: &Host,
     has_stderr: bool,
     last_marker: Option<[u8; 8]>,
+    agent: Option<&Path>,
 ) -> Result<Running, StartError> {
     let program = Program::of(start, &host.account, &host.policy)?;
     let (child, ends) = if start.pty {
         host.policy.permits_tty()?;
         let (master, slave) = open_pty(start)?;
-        let command = command(&program, start, host, Some(slave.path()));
+        let command = command(&program, start, host, Some(slave.path()), agent);
         (spawn(&program, |command| slave.spawn(command), command)?, Ends::Pty(Arc::new(master)))
     } else {
-        let mut command = command(&program, start, host, None);
+        let mut command = command(&program, start, host, None, agent);
         let stderr = if has_stderr { Stdio::piped() } else { Stdio::null() };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         process::lead_session(command.as_std_mut());
@@ -241,6 +243,7 @@ fn command(
     start: &StartMessage,
     host: &Host,
     tty: Option<&OsString>,
+    agent: Option<&Path>,
 ) -> Command {
     let tty = tty.map(OsString::as_os_str);
     let inherited = std::env::vars_os();
@@ -248,12 +251,15 @@ fn command(
     if let Some(replaced) = &program.replaced {
         env.insert("SSH_ORIGINAL_COMMAND".into(), replaced.clone());
     }
+    if let Some(socket) = agent {
+        env.insert("SSH_AUTH_SOCK".into(), socket.into());
+    }
     let mut command = Command::new(&program.path);
     host.limits.restore_in(command.as_std_mut());
     command.arg0(&program.name).args(&program.arguments).env_clear().envs(env);
     // As sshd: a home that is gone does not prevent the login.
     let home = &host.account.home;
-    command.current_dir(if home.is_dir() { home } else { std::path::Path::new("/") });
+    command.current_dir(if home.is_dir() { home } else { Path::new("/") });
     command
 }
 

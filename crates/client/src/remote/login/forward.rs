@@ -117,6 +117,7 @@ pub(super) async fn listen(login: &Login, at: Listen) -> Result<RemoteListener, 
             let _ = match origin {
                 Origin::Tcp(host, port) => handle.cancel_tcpip_forward(host, port).await,
                 Origin::Unix(path) => handle.cancel_streamlocal_forward(path).await,
+                Origin::Agent => Ok(()),
             };
         });
     }));
@@ -146,6 +147,8 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) {
 pub(crate) enum Origin {
     Tcp(String, u32),
     Unix(String),
+    /// The agent socket of a session.
+    Agent,
 }
 
 /// The listeners that the server has for us.
@@ -174,6 +177,18 @@ impl Listeners {
             Some(Err(_)) => reply.reject(ChannelOpenFailure::ResourceShortage).await,
             None => reply.reject(ChannelOpenFailure::ConnectFailed).await,
         }
+    }
+
+    /// Takes the agent's connections from now on.
+    pub(super) fn serve_agent(&self) -> mpsc::Receiver<RemoteStream> {
+        let (accepted, incoming) = mpsc::channel(BACKLOG);
+        self.add(Registered { origin: Origin::Agent, accepted });
+        incoming
+    }
+
+    /// Returns whether they are taken.
+    pub(crate) fn serves_agent(&self) -> bool {
+        self.lock().iter().any(|registered| registered.origin == Origin::Agent)
     }
 
     /// Finds who asked. Servers spell addresses in ways of their own; the port decides then.
