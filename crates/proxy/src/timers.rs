@@ -41,11 +41,8 @@ pub const ERROR_SPACING_MAX: Duration = Duration::from_secs(5);
 /// After this long without a missing answer, the next one is acted on at once again.
 pub const CALM: Duration = Duration::from_secs(10);
 
-/// Shortest time after which an answer is overdue (DESIGN D4).
+/// Shortest time after which an answer to a UDP packet is overdue (DESIGN D4).
 pub const ANSWER_MIN: Duration = Duration::from_millis(250);
-
-/// The same on a TCP connection, which repeats what is lost by itself, and slowly.
-pub const ANSWER_MIN_TCP: Duration = Duration::from_secs(1);
 
 /// What is sent this long after anything came in is no acknowledgement of it:
 /// QUIC delays those by 25 ms at most, KCP by less.

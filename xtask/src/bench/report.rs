@@ -81,7 +81,11 @@ impl Report {
         shell::say(&format!("written: {}", options.json.display()));
         if options.docs {
             let path = shell::root().join("docs/benchmarks.md");
-            fs::write(&path, self.page(&table)).context("cannot write docs/benchmarks.md")?;
+            // What people wrote about the figures is theirs.
+            let old = fs::read_to_string(&path).unwrap_or_default();
+            let notes = old.find(NOTES).and_then(|at| old.get(at..)).unwrap_or_default();
+            fs::write(&path, self.page(&table) + notes)
+                .context("cannot write docs/benchmarks.md")?;
         }
         Ok(())
     }
@@ -138,6 +142,9 @@ impl Report {
         )
     }
 }
+
+/// Where the page's own part ends.
+const NOTES: &str = "\n## Notes\n";
 
 /// What the figures mean; the same for every run.
 const ABOUT: &str = "\

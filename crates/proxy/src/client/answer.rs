@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::path::Carrier;
-use crate::timers::{ANSWER_LULL, ANSWER_MIN, ANSWER_MIN_TCP};
+use crate::timers::{ANSWER_LULL, ANSWER_MIN};
 
 /// Packets kept to be sent again by the next path: what a person types in a
 /// few round trips.
@@ -74,14 +74,13 @@ impl Answers {
         self.since = None;
     }
 
-    /// Returns when an answer is overdue; none while nothing wants one.
+    /// Returns when an answer is overdue; none while nothing wants one, or its
+    /// lack means nothing.
     pub(super) fn overdue_at(&self, carrier: Carrier) -> Option<Instant> {
-        let usual = self.usual.unwrap_or_default();
-        let patience = match carrier {
-            Carrier::Udp => ANSWER_MIN.max(2 * usual),
-            Carrier::Tcp => ANSWER_MIN_TCP.max(4 * usual),
-        };
-        Some(self.since? + patience)
+        // A TCP connection repeats by itself, and slowly: under loss a new one,
+        // whose own handshake may be lost, would be the worse choice.
+        (carrier == Carrier::Udp).then_some(())?;
+        Some(self.since? + ANSWER_MIN.max(2 * self.usual.unwrap_or_default()))
     }
 
     /// Returns the small packets that nobody has answered yet, oldest first.
@@ -113,7 +112,7 @@ mod tests {
         send(&mut answers, later, b"second");
         send(&mut answers, later + 10 * MS, b"third");
         assert_eq!(answers.overdue_at(Carrier::Udp), Some(later + 600 * MS));
-        assert_eq!(answers.overdue_at(Carrier::Tcp), Some(later + 1200 * MS));
+        assert_eq!(answers.overdue_at(Carrier::Tcp), None);
     }
 
     #[test]
