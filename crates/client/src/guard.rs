@@ -41,6 +41,14 @@ pub struct Farewell {
     pub packet: Vec<u8>,
 }
 
+impl Farewell {
+    /// Tells the server once, as well as can be, that nobody will come.
+    pub fn send_once(&self) {
+        // It may be out of reach; its own patience is what is left then.
+        let _ = if self.tcp { over_tcp(self) } else { over_udp(self) };
+    }
+}
+
 /// A guard at work. Dropping it without [`Guard::dismiss`] sets it off.
 #[derive(Debug)]
 pub struct Guard {

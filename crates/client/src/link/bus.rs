@@ -16,6 +16,7 @@ use proxy::driver::{ClientProxy, LinkState};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, sleep_until};
+use transport::crypt::RekeyError;
 use transport::stack::KeyExchangeError;
 use transport::{Connection, RecvStream, SendStream, frames};
 
@@ -329,7 +330,10 @@ impl Bus {
                 Ok(Some(ToClient::Rekey(answer))) => {
                     match connection.handle_key_answer(&answer.pub_key.0) {
                         Ok(()) => self.shared.up.send_modify(|up| up.keyed = true),
-                        Err(KeyExchangeError::Unexpected) => {
+                        Err(
+                            KeyExchangeError::Unexpected
+                            | KeyExchangeError::Rekey(RekeyError::Unasked),
+                        ) => {
                             tracing::warn!("a new key that nobody asked for is ignored");
                         }
                         // A server whose answers make no key is not to be trusted with more.

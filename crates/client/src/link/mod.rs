@@ -188,17 +188,23 @@ impl Link {
         };
         // KCP has no handshake: the bus is the first to notice a server that is not there.
         if !ext.has(Ext::Early) || kind == TransportKind::Kcp {
-            let bus = &link.shared.bus;
-            let state = || link.shared.proxy.status().state;
-            match timeout(settings.connect_timeout, bus.wait_up()).await {
-                Ok(Err(_)) if matches!(state(), LinkState::Failed { .. }) => return Err(silent()),
+            let failed =
+                |link: &Self| matches!(link.shared.proxy.status().state, LinkState::Failed { .. });
+            let error = match timeout(settings.connect_timeout, link.shared.bus.wait_up()).await {
+                Ok(Err(_)) if failed(&link) => silent(),
                 // Whoever opens a session is told why it cannot be.
-                Ok(_) => {}
-                Err(_) if bus.is_answered() => {
-                    return Err(LinkError::NoKeys(settings.connect_timeout));
+                Ok(_) => return Ok(link),
+                Err(_) if link.shared.bus.is_answered() => {
+                    LinkError::NoKeys(settings.connect_timeout)
                 }
-                Err(_) => return Err(silent()),
+                Err(_) => silent(),
+            };
+            // The server may have heard more of us than we of it.
+            link.close().await;
+            if let Some(farewell) = link.farewell() {
+                farewell.send_once();
             }
+            return Err(error);
         }
         Ok(link)
     }

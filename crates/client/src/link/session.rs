@@ -13,7 +13,7 @@ use proto::open::{
     AGENT_CHANNEL, AgentRequest, IdMessage, Outcome, StartMessage, StreamCommand, encode_modes,
 };
 use proxy::driver::{LinkState, LinkStatus};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
 use transport::{RecvStream, SendStream};
 
@@ -75,7 +75,7 @@ pub(super) async fn open(
             wire::read_response::<Outcome>(&mut recv, &what).await?;
             send.write_all(&codec::message(&start)).await.map_err(|e| broke(&e))?;
         }
-        error = Some(stream.recv);
+        error = Some(stream);
     } else {
         wire::read_response::<Outcome>(&mut recv, &what).await?;
     }
@@ -98,17 +98,29 @@ pub(super) async fn open(
     Ok(RemoteSession {
         input: Box::new(input),
         output: Box::new(recv),
-        error: error.map(|recv| Box::new(recv) as _),
+        error: error.map(|stream| Box::new(stream) as _),
         control: Box::new(control),
         end: Box::pin(async { end.await.unwrap_or(SessionEnd::Unknown) }),
     })
 }
 
-/// The stderr stream of a session that is being opened.
+/// The stderr stream of a session.
 ///
-/// Nothing more is said on it: our side ends with the request.
+/// Nothing more is said on it; our side stays open as long as theirs, because
+/// a peer might take its end for the end of both (PROTOCOL §5.5).
 struct Stderr {
     recv: RecvStream,
+    _send: SendStream,
+}
+
+impl AsyncRead for Stderr {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
 }
 
 async fn open_stderr(link: &Shared, id: u64) -> Result<Stderr, RemoteError> {
@@ -116,7 +128,7 @@ async fn open_stderr(link: &Shared, id: u64) -> Result<Stderr, RemoteError> {
     let (mut send, recv) = link.connection.open_stream().await.map_err(|e| wire::lost(what, &e))?;
     let opening = codec::command_and_message(StreamCommand::Stderr.name(), &IdMessage { id });
     send.write_all(&opening).await.map_err(|e| wire::lost(what, &e))?;
-    Ok(Stderr { recv })
+    Ok(Stderr { recv, _send: send })
 }
 
 impl Stderr {

@@ -59,7 +59,7 @@ pub enum End {
     Closed,
     /// The connection ended, by the client or a failure.
     Gone,
-    /// The bus did not come up in time.
+    /// The bus did not come up in time, or nobody heard that it did.
     NoBus,
     /// No heartbeat for the alive timeout.
     Silent,

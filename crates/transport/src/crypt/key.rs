@@ -28,7 +28,7 @@ pub(super) struct PacketKey(Aes256Gcm);
 
 impl PacketKey {
     pub(super) fn new(key: &KeyBytes) -> Self {
-        Self(Aes256Gcm::new(&(**key).into()))
+        Self(Aes256Gcm::new((&**key).into()))
     }
 
     /// Seals the packet that begins at `start` and is the last in `packets`:

@@ -46,7 +46,10 @@ impl RingKey {
 impl Ring {
     /// A ring of one key, which seals.
     pub(super) fn new(key: &KeyBytes) -> Self {
-        Self { keys: VecDeque::from([RingKey::new(key)]), active: 0, first: 0 }
+        // All its room at once: keys that moved would leave a copy behind.
+        let mut keys = VecDeque::with_capacity(MAX_KEYS);
+        keys.push_back(RingKey::new(key));
+        Self { keys, active: 0, first: 0 }
     }
 
     /// Adds the newest key, for opening only.

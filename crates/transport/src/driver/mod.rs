@@ -101,7 +101,7 @@ impl Connection {
     }
 
     /// Returns the size in bytes of the largest datagram that may be sent: packet size − 37
-    /// (PROTOCOL §3.6), or what the peer allows if that is less; 0 if it takes none.
+    /// (PROTOCOL §3.6), − 40 with KCP (§4.6), or what the peer allows if that is less; 0 if it takes none.
     #[must_use]
     pub fn max_datagram_size(&self) -> usize {
         match &self.0 {

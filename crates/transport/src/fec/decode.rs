@@ -25,6 +25,25 @@ pub enum Shard<'a> {
 #[derive(Debug, Default)]
 pub struct Decoder {
     window: Option<Window>,
+    /// The newest number of a data or parity packet.
+    newest: Option<u32>,
+    order: Order,
+}
+
+/// What a packet's number says about its age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Newer than all before: nobody can have kept it back and sent it later.
+    Newest,
+    /// Overtaken by others, repeated, or kept back by somebody.
+    Late,
+    /// So late that no network does it.
+    Stale,
+    /// It has no number: a datagram.
+    #[default]
+    Unnumbered,
+    /// It has no header at all, as no known peer sends; its age cannot be told.
+    Bare,
 }
 
 impl Decoder {
@@ -34,11 +53,18 @@ impl Decoder {
         Self::default()
     }
 
+    /// Returns what the number of the packet decoded last says.
+    #[must_use]
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
     /// Reads one plaintext.
     ///
     /// # Errors
-    /// [`Malformed`]: drop the packet. No state has changed.
+    /// [`Malformed`]: drop the packet. Nothing has changed but [`Decoder::order`].
     pub fn decode<'a>(&mut self, plaintext: &'a [u8]) -> Result<Shard<'a>, Malformed> {
+        self.order = Order::Unnumbered;
         let Some((header, body)) = plaintext.split_first_chunk::<6>() else {
             return Err(Malformed);
         };
@@ -48,6 +74,7 @@ impl Decoder {
             // As the reference, which does not look at the size of a data packet.
             TYPE_DATA => {
                 let segments = body.get(SIZE_LEN..).ok_or(Malformed)?;
+                self.note_order(seqid);
                 if let Some(group) = group(seqid, 0) {
                     self.on_body(group);
                 }
@@ -55,6 +82,7 @@ impl Decoder {
             }
             TYPE_PARITY => {
                 let segments = sized(body)?;
+                self.note_order(seqid);
                 let is_new = group(seqid, 1).is_some_and(|group| self.on_body(group));
                 Ok(if is_new { Shard::Recovered(segments) } else { Shard::Spent })
             }
@@ -63,8 +91,27 @@ impl Decoder {
                 Ok(Shard::Datagram { conv: u32::from_le_bytes(*conv), payload })
             }
             // Bytes 4 and 5 of a segment are its command, 81 to 84, and its fragment.
-            _ => Ok(Shard::Data(plaintext)),
+            _ => {
+                self.order = Order::Bare;
+                Ok(Shard::Data(plaintext))
+            }
         }
+    }
+
+    fn note_order(&mut self, seqid: u32) {
+        if seqid >= MODULUS {
+            return;
+        }
+        let newest = *self.newest.get_or_insert(seqid.checked_sub(1).unwrap_or(MODULUS - 1));
+        let ahead = if seqid >= newest { seqid - newest } else { MODULUS - newest + seqid };
+        self.order = if (1..MODULUS / 2).contains(&ahead) {
+            self.newest = Some(seqid);
+            Order::Newest
+        } else if ahead == 0 || MODULUS - ahead <= LATEST {
+            Order::Late
+        } else {
+            Order::Stale
+        };
     }
 
     /// The body of a group came; returns whether it is known to be the first.
@@ -124,6 +171,10 @@ impl Window {
         is_new
     }
 }
+
+/// Numbers behind the newest up to which a packet is late and not stale: what
+/// the guard against replay surely remembers (`crypt::replay`).
+const LATEST: u32 = 28_672;
 
 /// How many groups there are before their numbers repeat.
 const GROUPS: u32 = MODULUS / 2;

@@ -20,7 +20,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{Decoder, Malformed, Shard};
+pub use decode::{Decoder, Malformed, Order, Shard};
 pub use encode::{Encoder, PARITY_GAP, Parity, ParityId, encode_datagram};
 
 /// Bytes in front of the segments: FEC header and size.

@@ -7,6 +7,8 @@
 //! A packet holds one or several. Bytes in, values out: nothing here knows
 //! what is in flight. Wire: `docs/protocol.md` §4.4.
 
+use std::fmt;
+
 use super::wrapping::{Sn, Ts};
 
 /// Bytes before a segment's data.
@@ -50,8 +52,8 @@ impl Command {
     }
 }
 
-/// One segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One segment. `Debug` shows how much data there is and not what.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// The conversation it belongs to, chosen by the client.
     pub conv: u32,
@@ -70,6 +72,19 @@ pub struct Segment<'a> {
     pub una: Sn,
     /// The data; empty except for [`Command::Push`].
     pub data: &'a [u8],
+}
+
+impl fmt::Debug for Segment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("command", &self.command)
+            .field("window", &self.window)
+            .field("ts", &self.ts)
+            .field("sn", &self.sn)
+            .field("una", &self.una)
+            .field("bytes", &self.data.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Segment<'_> {

@@ -6,6 +6,7 @@
 //! a segment in flight, and unset if nothing is outstanding.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::control::{Acked, Control, LossSign, Lost, Sent};
@@ -14,8 +15,7 @@ use super::rto::{MAX_RTO, Rtt};
 use super::segment::HEADER_LEN;
 use super::wrapping::{Sn, Ts};
 
-/// The sending half of a conversation.
-#[derive(Debug)]
+/// The sending half of a conversation. `Debug` shows no data.
 pub(super) struct Sender {
     limits: Limits,
     control: Box<dyn Control>,
@@ -52,7 +52,6 @@ pub(super) struct Limits {
 }
 
 /// A segment that was sent and is not acknowledged.
-#[derive(Debug)]
 struct Outstanding {
     data: Box<[u8]>,
     /// How many bytes were sent before it.
@@ -90,6 +89,17 @@ pub(super) struct Report<'a> {
     /// The packet was recovered: it may be old, so its window and its times
     /// say nothing about now.
     pub(super) recovered: bool,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("una", &self.una)
+            .field("outstanding", &self.slots.len())
+            .field("in_flight", &self.in_flight)
+            .field("unsent", &self.unsent.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sender {

@@ -1,14 +1,23 @@
 //! Bytes in order, in memory that follows their number.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 /// Memory in bytes that an emptied buffer keeps: most streams talk little, and
 /// a thousand of them should not hold what each once needed.
 const KEEP: usize = 16 * 1024;
 
 /// A queue of bytes; holds at most about four times its length, or [`KEEP`].
-#[derive(Debug, Default)]
+///
+/// `Debug` shows how many, for they may be what somebody typed.
+#[derive(Default)]
 pub(super) struct Buffer(VecDeque<u8>);
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
 
 impl Buffer {
     pub(super) fn len(&self) -> usize {

@@ -70,20 +70,28 @@ pub(super) struct ReceiveCredit {
     unreported: u32,
     /// Bytes read at which the next UPD is due.
     report_at: u32,
+    /// As much was read as is read between two UPDs.
+    is_busy: bool,
 }
 
 impl ReceiveCredit {
     /// The first read is reported at once (§5.3): it doubles the window.
     pub(super) const fn new() -> Self {
-        Self { consumed: 0, unreported: 0, report_at: 1 }
+        Self { consumed: 0, unreported: 0, report_at: 1, is_busy: false }
     }
 
     /// Takes note of `bytes` read and returns whether an UPD is due.
     pub(super) fn on_read(&mut self, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.consumed = self.consumed.wrapping_add(bytes);
+        self.is_busy |= self.consumed >= REPORT_EVERY;
         self.unreported = self.unreported.saturating_add(bytes);
         self.unreported >= self.report_at
+    }
+
+    /// Returns whether much was read so far.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
     /// Returns the total for an UPD that grants `window`.

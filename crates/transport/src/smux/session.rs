@@ -110,9 +110,13 @@ pub struct Session {
     /// Ours to open next, if we are the client and any are left.
     next_id: Option<u32>,
     accepts_streams: bool,
+    /// The highest id the peer has opened.
+    highest: Option<u32>,
     open_refused: bool,
     /// Received bytes that wait for a reader.
     unread: usize,
+    /// Streams of which much was read, and more may come.
+    busy: usize,
     control: VecDeque<Control>,
     refusals: usize,
     ready: Ready,
@@ -138,8 +142,10 @@ impl Session {
             streams: HashMap::new(),
             next_id: None,
             accepts_streams: true,
+            highest: None,
             open_refused: false,
             unread: 0,
+            busy: 0,
             control: VecDeque::new(),
             refusals: 0,
             ready: Ready::default(),
@@ -198,6 +204,7 @@ impl Session {
                 if self.streams.get_mut(&id).is_some_and(|stream| stream.receive.on_fin()) {
                     self.events.push_back(Event::Readable(id));
                 }
+                self.count_busy(id);
                 self.retire(id);
             }
             Piece::Data(id, bytes) => {
@@ -221,9 +228,12 @@ impl Session {
     }
 
     fn on_syn(&mut self, id: StreamId) -> Result<(), SessionError> {
-        if self.streams.contains_key(&id) {
+        // The pipe is in order and ids only grow; one that comes again would be
+        // taken for the stream that had it before.
+        if self.highest.is_some_and(|highest| id.value() <= highest) {
             return Ok(());
         }
+        self.highest = Some(id.value());
         if self.accepts_streams && self.streams.len() < self.config.max_streams {
             self.add(id);
             self.events.push_back(Event::Opened(id));
@@ -285,6 +295,7 @@ impl Session {
         let stream = self.streams.get_mut(&id).ok_or(StreamError::Closed)?;
         let (count, is_due) = stream.receive.read(to)?;
         self.unread -= count;
+        self.count_busy(id);
         if is_due {
             self.queue_update(id);
         }
@@ -318,6 +329,7 @@ impl Session {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let (dropped, tell) = stream.receive.stop();
         self.unread -= dropped;
+        self.count_busy(id);
         if tell {
             self.queue_update(id);
         }
@@ -346,10 +358,10 @@ impl Session {
         self.unread
     }
 
-    /// Returns whether something other than data waits to be sent.
+    /// Returns whether an event or something other than data waits.
     #[must_use]
-    pub fn has_control_frames(&self) -> bool {
-        !self.control.is_empty()
+    pub fn has_news(&self) -> bool {
+        !self.control.is_empty() || !self.events.is_empty()
     }
 
     /// Returns how many streams exist.
@@ -484,9 +496,22 @@ impl Session {
         }
     }
 
+    /// Notes whether a stream is among the busy ones.
+    fn count_busy(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let is_busy = stream.receive.is_busy();
+        if is_busy != std::mem::replace(&mut stream.is_busy, is_busy) {
+            self.busy = if is_busy { self.busy + 1 } else { self.busy - 1 };
+        }
+    }
+
     /// Returns the window to offer now; see [`SHARE`].
     fn window(&self) -> u32 {
-        let share = (RECEIVE_BUDGET - self.unread) / SHARE;
+        let free = (RECEIVE_BUDGET - self.unread) / SHARE;
+        // Busy streams may all be left unread at once: not even then may the
+        // others, of which the bus is one, find the budget used up.
+        let equal = RECEIVE_BUDGET * 3 / 4 / self.busy.max(1);
+        let share = free.min(equal);
         u32::try_from(share).unwrap_or(WINDOW).clamp(MIN_WINDOW, WINDOW)
     }
 }

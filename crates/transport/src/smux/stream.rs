@@ -50,6 +50,8 @@ pub(super) struct Stream {
     pub(super) is_queued: bool,
     /// An UPD for it waits to be sent.
     pub(super) update_queued: bool,
+    /// Counted among those that much was read of.
+    pub(super) is_busy: bool,
     pub(super) send: SendHalf,
     pub(super) receive: ReceiveHalf,
 }
@@ -60,6 +62,7 @@ impl Stream {
             priority: 0,
             is_queued: false,
             update_queued: false,
+            is_busy: false,
             send: SendHalf {
                 state: SendState::Open,
                 credit: SendCredit::new(),
@@ -253,6 +256,11 @@ impl ReceiveHalf {
         }
         self.reader_waits = true;
         Err(StreamError::Blocked)
+    }
+
+    /// Returns whether the peer sends, and as much was read as makes windows matter.
+    pub(super) const fn is_busy(&self) -> bool {
+        matches!(self.state, ReceiveState::Open) && self.credit.is_busy()
     }
 
     /// Drops what was not read; returns how much, and whether to tell the peer.

@@ -34,7 +34,7 @@ use proxy::LinkChange;
 use zeroize::Zeroizing;
 
 use crate::crypt::{self, Crypt, NONCE_LEN, SECRET_LEN, TAG_LEN};
-use crate::fec::{self, Decoder, Encoder, Parity, Shard};
+use crate::fec::{self, Decoder, Encoder, Order, Parity, Shard};
 use crate::kcp::{self, Control, Kcp, Origin, conv_of};
 use crate::smux::{OpenError, Session, SessionError, StreamError, StreamId};
 use crate::time::{TransportTime, Wait};
@@ -94,8 +94,8 @@ impl fmt::Debug for Entropy {
     }
 }
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What happened. `Debug` shows no data.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// The client was heard for the first time; servers only.
@@ -108,7 +108,18 @@ pub enum Event {
     Datagram(Vec<u8>),
 }
 
-/// Why a packet was dropped. Nothing of it was used, unless [`Dropped::is_genuine`].
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Established => f.write_str("Established"),
+            Self::Stream(event) => event.fmt(f),
+            Self::Delivered(id) => f.debug_tuple("Delivered").field(id).finish(),
+            Self::Datagram(payload) => write!(f, "Datagram({} bytes)", payload.len()),
+        }
+    }
+}
+
+/// Why a packet was dropped. Nothing of it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Dropped {
@@ -121,17 +132,12 @@ pub enum Dropped {
     /// It opened, and its segments are wrong or those of another conversation.
     #[error(transparent)]
     Segments(#[from] kcp::Refused),
+    /// It opened, but is so old that somebody must have kept it.
+    #[error("packet is too old")]
+    Stale,
     /// It opened, but holds no segment that could begin a conversation.
     #[error("packet belongs to no conversation")]
     NoConversation,
-}
-
-impl Dropped {
-    /// Returns whether the peer sealed the packet all the same.
-    #[must_use]
-    pub const fn is_genuine(self) -> bool {
-        !matches!(self, Self::Refused(_))
-    }
 }
 
 /// One side of a connection over KCP; see the [module's description](self).
@@ -155,6 +161,8 @@ pub struct Stack {
     /// KCP's bytes, in order.
     fins: VecDeque<(u64, StreamId)>,
     time: TransportTime,
+    /// The peer is heard again after a silence: what was in flight is due.
+    going_on: bool,
     events: VecDeque<Event>,
     /// Bytes from KCP that smux has not taken.
     unread: Vec<u8>,
@@ -217,6 +225,7 @@ impl Stack {
             fins: VecDeque::new(),
             // KCP sends again by itself what was in flight when time stood still.
             time: TransportTime::new(0),
+            going_on: false,
             events: VecDeque::new(),
             unread: Vec::new(),
             scratch: Vec::new(),
@@ -225,27 +234,35 @@ impl Stack {
 
     // ---- ways in -----------------------------------------------------------
 
-    /// Takes a packet, which is opened in place.
+    /// Takes a packet, which is opened in place. Returns whether it proves the
+    /// path it came by: it is genuine and newer than all before. One that was
+    /// overtaken proves nothing, for somebody may have kept it back (DESIGN D10).
     ///
     /// # Errors
     /// [`Dropped`], without consequences; go on.
-    pub fn handle_packet(&mut self, now: Instant, packet: &mut [u8]) -> Result<(), Dropped> {
+    pub fn handle_packet(&mut self, now: Instant, packet: &mut [u8]) -> Result<bool, Dropped> {
         let plaintext = self.crypt.open(packet)?;
-        if self.time.on_received(now) {
-            self.go_on(now);
+        let shard = self.decoder.decode(plaintext)?;
+        let proves = match self.decoder.order() {
+            Order::Newest | Order::Bare => true,
+            Order::Late | Order::Unnumbered => false,
+            Order::Stale => return Err(Dropped::Stale),
+        };
+        if proves && self.time.on_received(now) {
+            self.going_on = true;
         }
-        let transport_now = self.time.now(now);
-        let (segments, origin) = match self.decoder.decode(plaintext)? {
+        let (segments, origin) = match shard {
             Shard::Data(segments) => (segments, Origin::Received),
             Shard::Recovered(segments) => (segments, Origin::Recovered),
-            Shard::Spent => return Ok(()),
+            Shard::Spent => return Ok(proves),
             Shard::Datagram { conv, payload } => {
                 if self.kcp.as_ref().is_some_and(|kcp| kcp.conv() == conv) {
                     self.events.push_back(Event::Datagram(payload.to_vec()));
                 }
-                return Ok(());
+                return Ok(proves);
             }
         };
+        let transport_now = self.time.now(now);
         if self.kcp.is_none() {
             let conv = conv_of(segments).ok_or(Dropped::NoConversation)?;
             let control = self.control.take().ok_or(Dropped::NoConversation)?;
@@ -254,10 +271,13 @@ impl Stack {
             self.events.push_back(Event::Established);
         }
         let Some(kcp) = self.kcp.as_mut() else { return Err(Dropped::NoConversation) };
+        if std::mem::take(&mut self.going_on) {
+            kcp.reset_rto(transport_now);
+        }
         kcp.handle_packet(transport_now, segments, origin)?;
         self.read_pipe();
         self.note_delivered();
-        Ok(())
+        Ok(proves)
     }
 
     /// Follows a change of the link below.
@@ -396,13 +416,13 @@ impl Stack {
     fn read_pipe(&mut self) {
         let Some(kcp) = self.kcp.as_mut() else { return };
         while self.failure.is_none() {
+            if self.unread.is_empty() && !kcp.is_readable() {
+                return;
+            }
             if self.unread.is_empty() {
                 self.unread.resize(CHUNK, 0);
                 let len = kcp.recv(&mut self.unread);
                 self.unread.truncate(len);
-            }
-            if self.unread.is_empty() {
-                return;
             }
             match self.smux.handle_bytes(&self.unread) {
                 Ok(taken) => drop(self.unread.drain(..taken)),
@@ -515,10 +535,13 @@ impl Stack {
         self.kcp.as_ref().map_or(Duration::ZERO, |kcp| kcp.rtt().unwrap_or_else(|| kcp.rto()))
     }
 
-    /// Returns whether the peer should soon hear how much more it may send.
+    /// Returns whether [`Stack::poll_transmit`] or [`Stack::poll_event`] should be
+    /// drained after a read, which may make room for others' bytes.
     #[must_use]
-    pub fn has_window_news(&self) -> bool {
-        self.smux.has_control_frames() || self.kcp.as_ref().is_some_and(Kcp::has_window_news)
+    pub fn has_news(&self) -> bool {
+        !self.events.is_empty()
+            || self.smux.has_news()
+            || self.kcp.as_ref().is_some_and(Kcp::has_window_news)
     }
 
     /// Returns how many streams exist.

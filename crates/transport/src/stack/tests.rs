@@ -61,10 +61,10 @@ impl Pair {
                 self.server.handle_timeout(self.clock.now());
             }
             for mut packet in up {
-                self.server.handle_packet(self.clock.now(), &mut packet).unwrap();
+                let _ = self.server.handle_packet(self.clock.now(), &mut packet).unwrap();
             }
             for mut packet in down {
-                self.client.handle_packet(self.clock.now(), &mut packet).unwrap();
+                let _ = self.client.handle_packet(self.clock.now(), &mut packet).unwrap();
             }
         }
     }
@@ -411,4 +411,92 @@ fn closing_ends_the_streams_and_sends_what_was_written() {
     }
     assert_eq!(read(&mut pair.server, id), b"last words");
     assert_eq!(pair.server.read(id, &mut [0]), Err(StreamError::Closed), "the end was read");
+}
+
+#[test]
+fn only_a_packet_newer_than_all_before_proves_its_path() {
+    let mut pair = Pair::new();
+    let id = pair.client.open().unwrap();
+    let say = |pair: &mut Pair| {
+        pair.client.write(id, b"word").unwrap();
+        packets(&mut pair.client, &pair.clock).remove(0)
+    };
+    let (first, kept_back, last) = (say(&mut pair), say(&mut pair), say(&mut pair));
+    let now = pair.clock.now();
+    assert_eq!(pair.server.handle_packet(now, &mut first.clone()), Ok(true));
+    assert_eq!(pair.server.handle_packet(now, &mut last.clone()), Ok(true));
+    // Somebody in the middle sends it later, from elsewhere.
+    assert_eq!(pair.server.handle_packet(now, &mut kept_back.clone()), Ok(false));
+    assert_eq!(read(&mut pair.server, id), b"wordwordword", "it counts as data all the same");
+    pair.client.send_datagram(b"anything".to_vec());
+    let datagram = packets(&mut pair.client, &pair.clock).remove(0);
+    assert_eq!(pair.server.handle_packet(now, &mut datagram.clone()), Ok(false));
+}
+
+#[test]
+fn a_packet_kept_until_its_nonce_is_forgotten_is_refused_for_its_age() {
+    let mut pair = Pair::new();
+    let id = pair.client.open().unwrap();
+    pair.client.write(id, b"word").unwrap();
+    let old = packets(&mut pair.client, &pair.clock).remove(0);
+    let now = pair.clock.now();
+    assert_eq!(pair.server.handle_packet(now, &mut old.clone()), Ok(true));
+    let mut chunk = [0; 4096];
+    let refused = loop {
+        let refused = pair.server.handle_packet(pair.clock.now(), &mut old.clone());
+        if refused != Err(Dropped::Refused(crypt::Refused::Replayed)) {
+            break refused;
+        }
+        while pair.client.write(id, &chunk).is_ok() {}
+        pair.settle();
+        while let Ok(1..) = pair.server.read(id, &mut chunk) {}
+    };
+    assert_eq!(refused, Err(Dropped::Stale));
+}
+
+#[test]
+fn sixty_fast_streams_that_stop_being_read_together_leave_room_for_others() {
+    let mut pair = Pair::new();
+    let fast: Vec<_> = (0..60).map(|_| pair.stream(b"x")).collect();
+    let other = pair.stream(b"y");
+    read(&mut pair.server, other);
+    let mut chunk = vec![0; 65536];
+    // All are fast and read, for long enough that windows are what they will be.
+    for _ in 0..40 {
+        for id in &fast {
+            while pair.client.write(*id, &chunk).is_ok() {}
+        }
+        pair.settle_for(Duration::from_millis(100));
+        for id in &fast {
+            while let Ok(1..) = pair.server.read(*id, &mut chunk) {}
+        }
+    }
+    // Then nobody reads any of them, and the peer sends what it may.
+    loop {
+        let before = pair.server.smux.unread();
+        for id in &fast {
+            while pair.client.write(*id, &chunk).is_ok() {}
+        }
+        pair.settle_for(Duration::from_secs(1));
+        if pair.server.smux.unread() == before {
+            break;
+        }
+    }
+    pair.client.write(other, b"still there").unwrap();
+    pair.settle_for(Duration::from_secs(1));
+    assert_eq!(read(&mut pair.server, other), b"still there");
+}
+
+#[test]
+fn debug_output_shows_nothing_of_what_is_sent() {
+    let mut pair = Pair::new();
+    let id = pair.stream(b"swordfish");
+    pair.client.send_datagram(b"swordfish".to_vec());
+    pair.client.write(id, b"swordfish").unwrap();
+    let datagram = Event::Datagram(b"swordfish".to_vec());
+    let text = format!("{:?} {:?} {:?}", pair.client.smux, pair.server.smux, pair.client.kcp);
+    let text = format!("{text} {:?} {datagram:?} {:?}", pair.client, secrets(7));
+    let typed = format!("{:?}", b"swordfish");
+    let inner = typed.trim_matches(['[', ']']);
+    assert!(!text.contains(inner) && !text.contains("swordfish"), "{text}");
 }

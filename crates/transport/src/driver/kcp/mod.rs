@@ -11,7 +11,7 @@
 //! that gets out at once.
 //!
 //! Not here: anything about addresses. Invariant: the lock is not held while
-//! calling the packet socket or a waker.
+//! calling the packet socket.
 
 mod shared;
 mod stream;

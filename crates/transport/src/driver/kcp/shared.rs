@@ -3,8 +3,8 @@
 //! ```text
 //! alive ──close, dropped, socket closed, peer broke the rules──▶ ended ──task──▶ flushed
 //! ```
-//! Invariants: wakers are woken without the lock; once `end` is set nobody
-//! waits any more, and only the task still uses the stack.
+//! Invariants: once `end` is set nobody waits any more, and only the task still
+//! uses the stack; the packet socket is not called with the lock held.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -124,7 +124,7 @@ impl KcpRecvStream {
         match state.stack.read(self.id, buf.initialize_unfilled()) {
             Ok(len) => {
                 buf.advance(len);
-                if state.stack.has_window_news() {
+                if state.stack.has_news() {
                     shared.wake_task(state);
                 }
                 Poll::Ready(Ok(()))

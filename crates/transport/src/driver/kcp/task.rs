@@ -195,21 +195,27 @@ impl Future for Task {
     }
 }
 
-/// Takes packets that came by one path; returns whether the peer sealed any.
+impl Drop for Task {
+    /// However the task ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        let reason = "the transport's task is gone".to_owned();
+        self.shared.end(ConnectionError::Transport { reason });
+        self.shared.set_flushed();
+    }
+}
+
+/// Takes packets that came by one path; returns whether any proves it.
 fn take_packets(shared: &Shared, packets: &mut [u8], stride: usize) -> bool {
     let now = real_now();
-    let mut is_genuine = false;
+    let mut is_proven = false;
     let mut state = shared.lock();
     for packet in packets.chunks_mut(stride.max(1)) {
         match state.stack.handle_packet(now, packet) {
-            Ok(()) => is_genuine = true,
-            Err(dropped) => {
-                tracing::trace!(%dropped, "packet dropped");
-                is_genuine |= dropped.is_genuine();
-            }
+            Ok(proves) => is_proven |= proves,
+            Err(dropped) => tracing::trace!(%dropped, "packet dropped"),
         }
     }
-    is_genuine
+    is_proven
 }
 
 impl Outgoing {
