@@ -2,9 +2,11 @@
 //!
 //! [`sequence`] tells where in a program's output a control sequence or a
 //! character begins and ends: the server must not cut one when it drops
-//! output, the client must not put anything of its own into one.
+//! output, the client must not put anything of its own into one. [`states`]
+//! keeps what dropped output had set.
 //!
 //! Pure: no system calls, no clock. Not here: what a terminal shows.
 #![forbid(unsafe_code)]
 
 pub mod sequence;
+pub mod states;

@@ -90,6 +90,41 @@ impl Scanner {
         }
     }
 
+    /// Goes on by `bytes` up to where a sequence begins or ends; returns how many
+    /// bytes that takes (all, where none does) and the sequence that has ended.
+    pub fn feed_to_sequence(&mut self, bytes: &[u8]) -> (usize, Option<Sequence<'_>>) {
+        let mut ended = None;
+        let mut taken = 0;
+        while let Some(byte) = bytes.get(taken) {
+            if self.state == State::Ground && *byte < 0x80 && *byte != ESC {
+                let rest = bytes.get(taken..).unwrap_or_default();
+                let plain = rest.iter().position(|byte| *byte >= 0x80 || *byte == ESC);
+                taken += plain.unwrap_or(rest.len());
+                continue;
+            }
+            if *byte == ESC && taken > 0 {
+                break;
+            }
+            taken += 1;
+            let was_string = self.is_in_string();
+            self.step(*byte, &mut |sequence| ended = Some(matches!(sequence, Sequence::String(_))));
+            if ended.is_some() || was_string && self.is_between() {
+                break;
+            }
+        }
+        let sequence = ended.map(|is_string| match is_string {
+            true => Sequence::String(&self.sequence),
+            false => Sequence::Control(&self.sequence),
+        });
+        (taken, sequence)
+    }
+
+    /// Returns whether a string is under way.
+    #[must_use]
+    pub fn is_in_string(&self) -> bool {
+        matches!(self.state, State::String(_))
+    }
+
     /// Goes on by `bytes` up to the first place between two things, and returns
     /// how many bytes that takes; `None` when there is no such place.
     pub fn feed_to_gap(

@@ -178,6 +178,7 @@ const HEAVY: &[Heavy] = &[
     heavy_crate("socket2", &["crates/proxy/src/driver/"]),
     heavy_crate("aes-gcm", &["crates/proxy/src/seal.rs", "crates/transport/src/crypt/"]),
     heavy_crate("clap", &["crates/client/src/cli", "crates/server/src/cli"]),
+    heavy_crate("alacritty_terminal", &["crates/client/src/terminal/screen"]),
     heavy_crate("crossterm", &["crates/client/src/terminal/"]),
     heavy_crate(
         "pty-process",

@@ -1,5 +1,6 @@
-//! The terminal of the person who runs us: raw mode and prompts.
+//! The terminal of the person who runs us: raw mode, prompts, and what it shows.
 
 mod askpass;
 pub mod prompt;
 pub mod raw;
+pub mod screen;

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 
 use tty::sequence::{Scanner, Sequence};
+use tty::states::States;
 
 /// Size of the log where nothing is said, in bytes.
 pub const DEFAULT_LOG_BYTES: usize = 4 << 20;
@@ -28,10 +29,6 @@ const PRESENT_BYTES: usize = 64 * 1024;
 
 /// Dropped beyond need at most, for a gap that ends at the end of a line.
 const LINE_BYTES: usize = 4096;
-
-/// Sequences kept for a gap at most; a program that sets more states than
-/// this within one gap loses the oldest.
-const MAX_KEPT: usize = 64;
 
 /// What to do about the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +53,7 @@ pub(super) struct OutputLog {
     /// Goes first; already seen by the scanner.
     head: VecDeque<u8>,
     /// Goes next.
-    kept: Kept,
+    kept: States,
     /// Goes last. The scanner stands at its front.
     rest: VecDeque<u8>,
     scanner: Scanner,
@@ -71,7 +68,7 @@ impl OutputLog {
         Self {
             bound: bound.max(PRESENT_BYTES),
             head: VecDeque::new(),
-            kept: Kept::default(),
+            kept: States::default(),
             rest: VecDeque::new(),
             scanner: Scanner::default(),
             at_line: true,
@@ -197,68 +194,6 @@ fn seek(
     }
     scanner.feed(line, on_sequence);
     Some(line.len())
-}
-
-/// The sequences of a gap that set a state: the last of each kind, in order.
-#[derive(Clone, Debug, Default)]
-struct Kept(Vec<Vec<u8>>);
-
-impl Kept {
-    fn note(&mut self, sequence: Sequence<'_>) {
-        let Sequence::Control(sequence) = sequence else { return };
-        let Some(kind) = Kind::of(sequence) else { return };
-        if kind == Kind::Reset {
-            self.0.clear();
-        } else if !kind.adds_up(sequence) {
-            self.0.retain(|kept| Kind::of(kept).as_ref() != Some(&kind));
-        }
-        if self.0.len() == MAX_KEPT {
-            self.0.remove(0);
-        }
-        self.0.push(sequence.to_vec());
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0).concat()
-    }
-}
-
-/// What a sequence sets; a later one of the same kind takes its place.
-#[derive(Debug, PartialEq, Eq)]
-enum Kind<'a> {
-    /// A mode, by all that is in front of its `h` or `l`.
-    Mode(&'a [u8]),
-    Rendition,
-    Region,
-    CursorShape,
-    Keypad,
-    /// A character set, by its slot.
-    Charset(u8),
-    /// Everything (RIS, DECSTR).
-    Reset,
-}
-
-impl<'a> Kind<'a> {
-    fn of(sequence: &'a [u8]) -> Option<Self> {
-        Some(match sequence {
-            [0x1b, b'[', mode @ .., b'h' | b'l'] => Self::Mode(mode),
-            // `CSI > … m` and its like are no renditions.
-            [0x1b, b'[', b'<'..=b'?', ..] => return None,
-            [0x1b, b'[', b'!', b'p'] | [0x1b, b'c'] => Self::Reset,
-            [0x1b, b'[', .., b'm'] => Self::Rendition,
-            [0x1b, b'[', .., b'r'] => Self::Region,
-            [0x1b, b'[', .., b' ', b'q'] => Self::CursorShape,
-            [0x1b, b'=' | b'>'] => Self::Keypad,
-            [0x1b, slot @ b'('..=b'+', _] => Self::Charset(*slot),
-            _ => return None,
-        })
-    }
-
-    /// Whether an earlier sequence of this kind still counts beside this one.
-    fn adds_up(&self, sequence: &[u8]) -> bool {
-        // A rendition that begins with 0 begins anew.
-        *self == Self::Rendition && !matches!(sequence, [_, _, b'm' | b'0', ..])
-    }
 }
 
 #[cfg(test)]
