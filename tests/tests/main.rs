@@ -19,6 +19,7 @@ mod handover;
 mod hostkey;
 mod leftovers;
 mod missing;
+mod notice;
 mod outage;
 mod prompt_time;
 mod quoting;

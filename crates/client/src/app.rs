@@ -14,7 +14,10 @@ use tokio::time::timeout;
 use crate::background::Release;
 use crate::bootstrap::{self, StartError, Started};
 use crate::config::forward::Connect;
-use crate::config::{ForwardAgent, IdentityAgent, RequestTty, SessionType, Settings, UdpMode};
+use crate::config::{
+    ForwardAgent, IdentityAgent, LogLevel, NoticeSettings, RequestTty, SessionType, Settings,
+    UdpMode,
+};
 use crate::forward::{self, Forwarder, NotSetUp};
 use crate::guard::{self, Farewell, Guard};
 use crate::link::{Link, LinkError};
@@ -339,6 +342,8 @@ impl Run {
         let options = Options {
             escape: self.settings.escape_char,
             stdin_null: self.settings.stdin_null,
+            notice: self.notice(),
+            host: &self.settings.host_name,
             tell: &|text| self.reporter.info(&text),
         };
         let outcome = session::run(remote, request, options)
@@ -384,6 +389,15 @@ impl Run {
             _ = remote.closed() => {}
             _ = signals.leave() => {}
         }
+    }
+
+    /// Returns how to tell that the link is away, where the terminal can be told anything.
+    fn notice(&self) -> Option<(NoticeSettings, Duration)> {
+        let can_address_rows = self.term().is_some_and(|term| !matches!(&*term, "" | "dumb"));
+        // Diagnostics come at any time, and nobody knows what is below them.
+        let is_quiet = self.settings.log_level < LogLevel::Debug1 || !tty::stderr_is_tty();
+        let udp = &self.settings.udp;
+        (can_address_rows && is_quiet).then_some((udp.notice, udp.reconnect_timeout))
     }
 
     /// Says why the connection is gone, if it is.

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::LogLevel;
 use crate::logging::{self, Priority};
@@ -67,13 +68,24 @@ impl Reporter {
     }
 }
 
+/// How many lines were printed; whoever knows what the terminal shows has to look.
+static PRINTED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns a number that grows with each line printed here.
+#[must_use]
+pub fn printed() -> u64 {
+    PRINTED.load(Ordering::Relaxed)
+}
+
 /// One message to the log, which is standard error unless `-E` or `-y` says otherwise.
 fn log(priority: Priority, text: &dyn Display) {
+    PRINTED.fetch_add(1, Ordering::Relaxed);
     logging::say(priority, &format!("{}\n", cleaned(text)));
 }
 
 /// One write, with CR for terminals in raw mode; a closed stderr is no error.
 fn line(text: &dyn Display) {
+    PRINTED.fetch_add(1, Ordering::Relaxed);
     let text = format!("{}\r\n", cleaned(text).replace('\n', "\r\n"));
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

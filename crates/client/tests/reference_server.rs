@@ -19,7 +19,7 @@ use proxy::driver::{ServerConfig, ServerProxy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use transport::quic::{self, Listener};
 use transport::{Connection, RecvStream, SendStream};
-use tssh::config::{UdpMode, UdpProxyMode, UdpSettings};
+use tssh::config::{NoticeSettings, UdpMode, UdpProxyMode, UdpSettings};
 use tssh::link::Link;
 use tssh::remote::{Program, PtyRequest, Remote as _, SessionEnd, SessionRequest, TerminalSize};
 
@@ -165,6 +165,7 @@ async fn say(send: &mut SendStream, message: &impl proto::json::Message) {
 fn settings() -> UdpSettings {
     UdpSettings {
         output_log: None,
+        notice: NoticeSettings { on_top: true, full: true, exit_key: None },
         mode: UdpMode::Quic,
         explicit: true,
         proxy_mode: UdpProxyMode::Udp,

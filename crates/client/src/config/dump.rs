@@ -220,6 +220,15 @@ impl UdpSettings {
         if let Some(bytes) = self.output_log {
             out.put("udpoutputlog", bytes.to_string());
         }
+        out.flag("shownotificationontop", self.notice.on_top);
+        out.flag("showfullnotifications", self.notice.full);
+        out.put(
+            "udpreconnectexitkey",
+            match self.notice.exit_key {
+                Some(key) => format!("^{}", char::from(key | 0x60)),
+                None => "none".to_owned(),
+            },
+        );
         out.put("udpreconnecttimeout", seconds(Some(self.reconnect_timeout), ""));
     }
 }

@@ -173,6 +173,8 @@ pub struct UdpSettings {
     pub heartbeat_timeout: Duration,
     /// Outage after which the notice is shown. Default 15 s.
     pub reconnect_timeout: Duration,
+    /// What the notice looks like.
+    pub notice: NoticeSettings,
     /// Bytes of a terminal's output that the server keeps during an outage; `None` is the
     /// server's default of 4 MiB. Each session may take as much of its host's memory.
     pub output_log: Option<u32>,
@@ -180,6 +182,17 @@ pub struct UdpSettings {
     pub connect_timeout: Duration,
     /// Diagnostics at both ends (`--debug`).
     pub debug: bool,
+}
+
+/// The notice that the link is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoticeSettings {
+    /// In the first rows of the terminal rather than near the cursor. Default yes.
+    pub on_top: bool,
+    /// With everything that is known rather than in one line. Default yes.
+    pub full: bool,
+    /// The key that leaves while it is shown, as the terminal sends it. Default `^d`.
+    pub exit_key: Option<u8>,
 }
 
 /// Whether and how a session leaves the ssh connection.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::options::{Options, Origin};
-use super::settings::{UdpMode, UdpProxyMode, UdpSettings};
+use super::settings::{NoticeSettings, UdpMode, UdpProxyMode, UdpSettings};
 use crate::cli::CommandLine;
 
 /// Resolves the settings of the UDP link.
@@ -29,6 +29,7 @@ pub(super) fn settings(line: &CommandLine, options: &Options) -> Result<UdpSetti
         alive_timeout: timeout(options, "udpalivetimeout", ALIVE_TIMEOUT)?,
         heartbeat_timeout: timeout(options, "udpheartbeattimeout", HEARTBEAT_TIMEOUT)?,
         reconnect_timeout: timeout(options, "udpreconnecttimeout", RECONNECT_TIMEOUT)?,
+        notice: notice(options)?,
         output_log: output_log(options)?,
         connect_timeout: options
             .duration("connecttimeout")
@@ -103,6 +104,31 @@ fn mtu(options: &Options) -> Result<Option<u16>, ConfigError> {
         Some(Ok(mtu @ 1200..=1452)) => Ok(Some(mtu)),
         Some(_) => Err(bad(options, "udpmtu", "it must be between 1200 and 1452")),
     }
+}
+
+/// Returns what the notice is to look like.
+fn notice(options: &Options) -> Result<NoticeSettings, ConfigError> {
+    let exit_key = match options.word("udpreconnectexitkey") {
+        None => Some(0x04),
+        Some(word) if word.eq_ignore_ascii_case("none") => None,
+        Some(word) => {
+            let word = word.to_ascii_lowercase();
+            let letter = word.strip_prefix("ctrl+").or_else(|| word.strip_prefix('^'));
+            match letter.map(str::as_bytes) {
+                // ^a changes the notice's size.
+                Some([letter @ b'b'..=b'z']) => Some(letter & 0x1f),
+                _ => {
+                    let problem = "it must be none, ctrl+x or ^x, with a letter other than a";
+                    return Err(bad(options, "udpreconnectexitkey", problem));
+                }
+            }
+        }
+    };
+    Ok(NoticeSettings {
+        on_top: options.flag("shownotificationontop").unwrap_or(true),
+        full: options.flag("showfullnotifications").unwrap_or(true),
+        exit_key,
+    })
 }
 
 /// Returns the size of the server's log of a terminal's output, in bytes.
@@ -249,6 +275,9 @@ mod tests {
             "TsshdPort 1,x",
             "TsshdPort ,",
             "UdpAliveTimeout 0",
+            "UdpReconnectExitKey ^a",
+            "UdpReconnectExitKey x",
+            "UdpReconnectExitKey ctrl+xy",
             "UdpOutputLog 2048M",
             "UdpOutputLog many",
         ] {
@@ -266,6 +295,8 @@ mod tests {
                 "UdpAliveTimeout 1d",
                 "ConnectTimeout 4",
                 "UdpOutputLog 64K",
+                "UdpReconnectExitKey Ctrl+X",
+                "ShowNotificationOnTop no",
             ],
         )
         .expect("sound values");
@@ -273,6 +304,11 @@ mod tests {
         assert_eq!(udp.proxy_mode, UdpProxyMode::Tcp);
         assert_eq!(udp.mtu, Some(1300));
         assert_eq!(udp.output_log, Some(65_536));
+        assert_eq!(udp.notice, NoticeSettings { on_top: false, full: true, exit_key: Some(0x18) });
+        let usual = resolved(&[], &[]).expect("defaults").notice;
+        assert_eq!(usual, NoticeSettings { on_top: true, full: true, exit_key: Some(0x04) });
+        let none = resolved(&[], &["UdpReconnectExitKey none"]).expect("no key").notice;
+        assert_eq!(none.exit_key, None);
         assert_eq!(udp.alive_timeout, Duration::from_secs(86_400));
         assert_eq!(udp.heartbeat_timeout, Duration::from_secs(3));
         assert_eq!(udp.connect_timeout, Duration::from_secs(4));

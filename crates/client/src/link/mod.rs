@@ -20,10 +20,10 @@ use proto::ext::{Ext, ExtSet};
 use proto::open::{AGENT_CHANNEL, Timeouts};
 use proto::path_auth::PathAuth;
 use proto::{ClientId, PathSerial, ServerId};
-use proxy::driver::{ClientConfig, ClientProxy, LinkState};
+use proxy::driver::{ClientConfig, ClientProxy, LinkState, LinkStatus};
 use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use transport::quic::{self, ClientCredentials};
 use transport::{Connection, kcp_transport};
@@ -33,8 +33,8 @@ use crate::config::UdpSettings;
 use crate::config::forward::Listen;
 use crate::guard::Farewell;
 use crate::remote::{
-    BoxFuture, Remote, RemoteError, RemoteListener, RemoteSession, RemoteStream, SessionRequest,
-    Target,
+    BoxFuture, HealthWatch, Outage, Remote, RemoteError, RemoteListener, RemoteSession,
+    RemoteStream, SessionRequest, Target,
 };
 use bus::Bus;
 use forward::Slots;
@@ -258,6 +258,36 @@ impl Remote for Link {
 
     fn roams(&self) -> bool {
         true
+    }
+
+    fn health(&self) -> Option<Box<dyn HealthWatch>> {
+        let proxy = self.shared.proxy.clone();
+        Some(Box::new(Health { changes: proxy.watch(), proxy }))
+    }
+}
+
+/// The proxy's state, as far as it concerns a person.
+struct Health {
+    proxy: ClientProxy,
+    changes: watch::Receiver<LinkStatus>,
+}
+
+impl HealthWatch for Health {
+    fn outage(&self) -> Option<Outage> {
+        let status = self.proxy.status();
+        (status.state == LinkState::Lost).then(|| Outage {
+            last_contact: status.last_contact.unwrap_or(status.since),
+            is_refused: status.refused_since.is_some(),
+            error: status.reason,
+        })
+    }
+
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.changes.changed().await.is_err() {
+                std::future::pending().await
+            }
+        })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod system;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -47,6 +48,31 @@ pub trait Remote: Send + Sync {
 
     /// Returns whether a lost network path is survived (escape help and notices differ).
     fn roams(&self) -> bool;
+
+    /// Returns how the network path is, where its loss is survived.
+    fn health(&self) -> Option<Box<dyn HealthWatch>> {
+        None
+    }
+}
+
+/// Follows the network path to the far host.
+pub trait HealthWatch: Send {
+    /// Returns the outage there is, if there is one.
+    fn outage(&self) -> Option<Outage>;
+
+    /// Waits until that may have changed; for ever, once the connection is gone.
+    fn changed(&mut self) -> BoxFuture<'_, ()>;
+}
+
+/// A time without a network path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When the far host was last known to be there.
+    pub last_contact: Instant,
+    /// Whether its port is closed, as far as anybody can tell.
+    pub is_refused: bool,
+    /// The system's last error on the way there.
+    pub error: Option<String>,
 }
 
 /// Something to connect to, as the far host sees it.

@@ -3,34 +3,45 @@
 //! Written once for both makes of [`Remote`]. Not a byte of ours goes into the
 //! program's streams, in either direction.
 
+mod display;
 pub mod escape;
+pub mod notice;
 
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::config::NoticeSettings;
 use crate::remote::{
-    Remote, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest,
+    HealthWatch, Remote, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest,
+    TerminalSize,
 };
 use crate::sys::signals::is_ignored;
 use crate::sys::stdio::{Output, Stdin, close_stdout};
 use crate::sys::tty;
 use crate::terminal::raw::RawMode;
+use display::Display;
 use escape::{Escapes, Step};
+use notice::{Keys, Notice};
 
 /// Bytes moved at a time.
 const BUFFER: usize = 64 * 1024;
 
 /// How a session is run locally.
-#[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// The escape character, if escapes are on.
     pub escape: Option<u8>,
     /// Read nothing from standard input (`-n`).
     pub stdin_null: bool,
+    /// How to tell that the link is away, and after what outage; `None` for a terminal that
+    /// is not to be written on.
+    pub notice: Option<(NoticeSettings, Duration)>,
+    /// The host's name, for people.
+    pub host: &'a str,
     /// Tells the user something before the session's output begins.
     pub tell: &'a dyn Fn(&str),
 }
@@ -86,15 +97,34 @@ pub async fn run(
         // The terminal changed during the login, before anyone listened for it.
         session.control.resize(tty::size());
     }
+    let health = raw.as_ref().and_then(|_| remote.health()).filter(|_| tty::stdout_is_tty());
+    let display = options.notice.zip(health).map(|((settings, after), health)| {
+        let notice = Notice::new(settings, after, options.host.to_owned(), tty::size());
+        (Display::new(notice), health)
+    });
     let escapes = Escapes::new(if interactive { options.escape } else { None });
-    Ok(attend(session, options, escapes, raw.as_ref(), &mut signals).await)
+    let (display, health) = display.unzip();
+    let local = Local { options, raw: raw.as_ref(), display: display.as_ref() };
+    let outcome = attend(session, &local, health, escapes, &mut signals).await;
+    if let (Some(display), Ok(mut stdout)) = (&display, Output::stdout()) {
+        // Whatever comes next on the terminal, the notice is not below it.
+        let _ = display.make_room(&mut stdout).await;
+    }
+    Ok(outcome)
+}
+
+/// This side of a session.
+struct Local<'a> {
+    options: Options<'a>,
+    raw: Option<&'a RawMode>,
+    display: Option<&'a Display>,
 }
 
 async fn attend(
     session: RemoteSession,
-    options: Options<'_>,
+    local: &Local<'_>,
+    health: Option<Box<dyn HealthWatch>>,
     escapes: Escapes,
-    raw: Option<&RawMode>,
     signals: &mut Signals,
 ) -> Outcome {
     let RemoteSession { input, output, error, control, end } = session;
@@ -102,7 +132,11 @@ async fn attend(
     let results = async {
         let both = async {
             let output = async {
-                let whole = copy(output, Output::stdout()?).await?;
+                let stdout = Output::stdout()?;
+                let whole = match local.display.zip(health) {
+                    Some((display, health)) => display.show(output, stdout, health).await?,
+                    None => copy(output, stdout).await?,
+                };
                 // Whoever reads our output sees its end now, not when we exit.
                 close_stdout();
                 Ok(whole)
@@ -124,7 +158,7 @@ async fn attend(
         }
     };
     let typing = async {
-        match type_in(input, options, escapes, raw, control.as_ref()).await {
+        match type_in(input, local, escapes, control.as_ref()).await {
             Ok(Typed::Left) => Outcome::Left,
             // End of input ends nothing but the input. Dropping the stream would
             // do more: a terminal would hang up.
@@ -137,7 +171,7 @@ async fn attend(
     tokio::select! {
         outcome = results => outcome,
         outcome = typing => outcome,
-        kind = signals.leave_or_resize(control.as_ref()) => {
+        kind = signals.leave_or_resize(|size| local.resize(control.as_ref(), size)) => {
             if !interactive && let Some(name) = signal_name(kind) {
                 // In a terminal it would be a keystroke; here nothing else tells the program.
                 control.signal(name);
@@ -185,12 +219,11 @@ enum Typed {
 
 async fn type_in(
     mut input: Box<dyn AsyncWrite + Send + Unpin>,
-    options: Options<'_>,
+    local: &Local<'_>,
     mut escapes: Escapes,
-    raw: Option<&RawMode>,
     control: &dyn SessionControl,
 ) -> io::Result<Typed> {
-    if !options.stdin_null
+    if !local.options.stdin_null
         && let Ok(mut stdin) = Stdin::open()
     {
         let mut buffer = vec![0; BUFFER];
@@ -200,6 +233,12 @@ async fn type_in(
                 Ok(n) => n,
             };
             let typed = buffer.get(..n).unwrap_or_default();
+            let keys = local.display.map(|display| display.on_keys(typed));
+            let typed = match &keys {
+                Some(Keys::Leave) => return Ok(Typed::Left),
+                Some(Keys::Pass(keys)) => keys,
+                None => typed,
+            };
             for step in escapes.feed(typed) {
                 match step {
                     Step::Send(bytes) => {
@@ -208,17 +247,17 @@ async fn type_in(
                         broken_pipe(input.flush().await)?;
                     }
                     Step::Disconnect => {
-                        say(&escapes.echo(".")).await?;
+                        local.say(&escapes.echo(".")).await?;
                         return Ok(Typed::Left);
                     }
-                    Step::Help => say(&escapes.help()).await?,
+                    Step::Help => local.say(&escapes.help()).await?,
                     Step::Suspend => {
-                        say(&escapes.echo("^Z [suspend tssh]")).await?;
-                        match raw {
+                        local.say(&escapes.echo("^Z [suspend tssh]")).await?;
+                        match local.raw {
                             Some(raw) => raw.pause(tty::suspend)?,
                             None => tty::suspend()?,
                         }
-                        control.resize(tty::size());
+                        local.resize(control, tty::size());
                     }
                 }
             }
@@ -228,9 +267,22 @@ async fn type_in(
     Ok(Typed::EndOfInput(input))
 }
 
-/// Prints something of ours beside the program's streams.
-async fn say(text: &str) -> io::Result<()> {
-    Output::stderr()?.write_all(text.as_bytes()).await
+impl Local<'_> {
+    /// Prints something of ours beside the program's streams.
+    async fn say(&self, text: &str) -> io::Result<()> {
+        if let Some(display) = self.display {
+            display.make_room(&mut Output::stdout()?).await?;
+        }
+        Output::stderr()?.write_all(text.as_bytes()).await
+    }
+
+    /// Takes a new size of our terminal.
+    fn resize(&self, control: &dyn SessionControl, size: TerminalSize) {
+        if let Some(display) = self.display {
+            display.on_size(size);
+        }
+        control.resize(size);
+    }
 }
 
 /// Whatever stops us from writing to the far program, it is its input that broke.
@@ -270,10 +322,10 @@ impl Signals {
     }
 
     /// Passes changes of the terminal's size on until it is time to leave.
-    async fn leave_or_resize(&mut self, control: &dyn SessionControl) -> SignalKind {
+    async fn leave_or_resize(&mut self, resize: impl Fn(TerminalSize)) -> SignalKind {
         poll_fn(|cx| {
             while self.resize.poll_recv(cx).is_ready() {
-                control.resize(tty::size());
+                resize(tty::size());
             }
             self.poll_leave(cx)
         })

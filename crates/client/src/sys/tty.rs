@@ -15,6 +15,12 @@ pub fn stdin_is_tty() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Returns whether standard output is a terminal.
+#[must_use]
+pub fn stdout_is_tty() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Returns whether standard error is a terminal.
 #[must_use]
 pub fn stderr_is_tty() -> bool {

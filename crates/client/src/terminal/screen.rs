@@ -162,6 +162,12 @@ impl Screen {
         self.forget_all();
     }
 
+    /// Learns that others have written to the terminal: nothing is known any more.
+    pub fn disturb(&mut self) {
+        while self.work() {}
+        self.forget_all();
+    }
+
     /// Returns whether something may be put between the bytes seen so far, and
     /// taken away without a trace.
     #[must_use]
