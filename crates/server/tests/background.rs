@@ -133,8 +133,8 @@ fn what_cannot_be_set_up_is_said_in_words() {
         assert_eq!(String::from_utf8_lossy(&first.stdout), text);
         assert_eq!(first.status.code(), Some(0), "the first process always ends well");
     }
-    let output = tsshd(&["--kcp"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("does not support --kcp"));
+    let output = tsshd(&["--attachable"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("does not support --attachable"));
     assert_eq!(output.status.code(), Some(0), "else the client looks for a missing program");
 }
 

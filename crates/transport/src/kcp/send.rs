@@ -36,6 +36,8 @@ pub(super) struct Sender {
     /// The peer's window is to be asked for.
     ask: bool,
     alarm: Option<Instant>,
+    /// One lost segment leaves whatever the windows and the pacing say.
+    probing: bool,
     /// When something was last acknowledged.
     heard_at: Option<Instant>,
 }
@@ -118,6 +120,7 @@ impl Sender {
             probe: None,
             ask: false,
             alarm: None,
+            probing: false,
             heard_at: None,
         }
     }
@@ -308,12 +311,18 @@ impl Sender {
     }
 
     pub(super) fn on_other_network(&mut self, now: Instant) {
+        // A timeout learnt on a quick network would send everything several
+        // times before the first ack can come over a slow one.
+        self.rtt = Rtt::default();
         self.control.on_other_network(now);
     }
 
-    /// Sends the oldest outstanding segment again; nobody is told of a loss.
+    /// Sends the oldest outstanding segment again, exempt from the windows and
+    /// the pacing, or asks for a window that is closed; nobody is told of a loss.
     pub(super) fn probe(&mut self, now: Instant) {
         self.mark_lost(now, self.una, None);
+        self.probing = true;
+        self.ask |= self.probe.is_some();
     }
 
     /// Starts or ends the asking, as data waits for a closed window or not.
@@ -347,7 +356,8 @@ impl Sender {
 
     /// Returns whether a packet with data may leave now.
     pub(super) fn may_send(&self, now: Instant) -> bool {
-        self.has_data() && self.control.release_at().is_none_or(|at| at <= now)
+        let released = self.control.release_at().is_none_or(|at| at <= now);
+        (self.probing && !self.lost.is_empty()) || (self.has_data() && released)
     }
 
     /// Returns the next data segment for a packet with `room` bytes left, now
@@ -358,7 +368,8 @@ impl Sender {
         ts: Ts,
         room: usize,
     ) -> Option<Outgoing<'_>> {
-        if !self.has_data() {
+        let is_probe = std::mem::take(&mut self.probing);
+        if !is_probe && !self.has_data() {
             return None;
         }
         let room = room.checked_sub(HEADER_LEN)?;
@@ -374,7 +385,10 @@ impl Sender {
         self.in_flight += bytes;
         let application_limited = self.unsent.is_empty() && self.lost.is_empty();
         let in_flight = self.in_flight;
-        self.control.on_sent(now, Sent { bytes, in_flight, application_limited });
+        if !is_probe {
+            // Probes of a long silence would add up to a long pause behind it.
+            self.control.on_sent(now, Sent { bytes, in_flight, application_limited });
+        }
         let data = &self.slots.get(offset)?.as_ref()?.data;
         Some(Outgoing { sn, data })
     }

@@ -108,3 +108,43 @@ fn the_controller_limits_rate_and_flight_and_nothing_gets_stuck() {
         assert!(pair.clock.elapsed() >= Duration::from_millis(99 * 20));
     }
 }
+
+/// Lets nothing leave for an hour.
+#[derive(Debug)]
+struct Shut(Option<Instant>);
+
+impl Control for Shut {
+    fn window_bytes(&self) -> usize {
+        0
+    }
+
+    fn release_at(&self) -> Option<Instant> {
+        self.0
+    }
+
+    fn on_sent(&mut self, now: Instant, _: Sent) {
+        self.0 = Some(now + Duration::from_secs(3600));
+    }
+
+    fn on_other_network(&mut self, _: Instant) {}
+
+    fn on_acked(&mut self, _: Instant, _: Acked) {}
+
+    fn on_lost(&mut self, _: Instant, _: Lost) {}
+}
+
+#[test]
+fn a_probe_leaves_whatever_the_controller_says_and_only_one_segment_of_it() {
+    let clock = Clock::new();
+    let mut kcp = Kcp::new(clock.now(), CONV, config(), Box::new(Shut(None)));
+    kcp.send(clock.now(), &[0; 3000]);
+    let mut packet = Vec::new();
+    assert!(kcp.poll_transmit(clock.now(), &mut packet), "the first may go");
+    for _ in 0..2 {
+        packet.clear();
+        assert!(!kcp.poll_transmit(clock.now(), &mut packet));
+        kcp.probe(clock.now());
+        assert!(kcp.poll_transmit(clock.now(), &mut packet));
+        assert_eq!(segments(&packet).count(), 1);
+    }
+}
