@@ -288,8 +288,8 @@ async fn a_dialled_connection_carries_bytes_and_both_ends() {
 #[tokio::test]
 async fn what_is_not_there_yet_is_refused_as_prohibited() {
     let client = Client::start().await;
-    let (mut send, mut recv) = open(&client.connection, "listen").await;
-    write(&mut send, &ListenMessage { net: "tcp".into(), addr: "127.0.0.1:0".into() }).await;
+    let (mut send, mut recv) = open(&client.connection, "listen-udp").await;
+    write(&mut send, &ListenMessage { net: "udp".into(), addr: "127.0.0.1:0".into() }).await;
     let outcome: Outcome = read(&mut recv).await;
     assert_eq!((outcome.is_success(), outcome.code), (false, 101));
 }
@@ -395,4 +395,14 @@ async fn with_quic_a_key_request_is_stepped_over() {
     let mut client = Client::start().await;
     client.order(&ToServer::Rekey(Rekey { pub_key: Bytes(vec![4; 65]) })).await;
     client.settle(1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_says_that_it_hears_us_is_not_waited_for() {
+    let patience = Duration::from_millis(200);
+    let (connection, _link, served) = connect_within(ExtSet::all(), patience).await;
+    let brief = Timeouts { interval: Duration::from_millis(50), ..Timeouts::default() };
+    let (mut bus, _bus_in) = open(&connection, "bus").await;
+    write(&mut bus, &BusMessage::new(1, brief, ExtSet::all())).await;
+    assert_eq!(common::soon("end", served).await.unwrap(), End::NoBus);
 }

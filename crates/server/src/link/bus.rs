@@ -125,9 +125,10 @@ impl Inner {
         let unheard = self.connect_timeout.max(interval.min(alive) * FIRST_BEATS);
         let mut first_by = Some(last_alive + unheard);
         loop {
-            let deadline = first_by.unwrap_or(last_alive + alive);
+            let silent_at = last_alive + alive;
+            let deadline = first_by.map_or(silent_at, |first_by| first_by.min(silent_at));
             let Ok(order) = timeout_at(deadline, read_order(&mut recv)).await else {
-                self.finish(if first_by.is_some() { End::NoBus } else { End::Silent });
+                self.finish(if deadline < silent_at { End::NoBus } else { End::Silent });
                 return Ok(());
             };
             match order {
