@@ -1,7 +1,9 @@
 //! Things to forward to: small servers on loopback, and how long ports are free.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -128,14 +130,24 @@ pub fn exchange(mut stream: impl Duplex, bytes: &[u8]) -> Vec<u8> {
     got
 }
 
-/// Returns a TCP port that was free a moment ago.
-///
-/// # Panics
-/// When there is none.
+/// Returns a TCP port that was free on all addresses a moment ago.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
-    listener.local_addr().expect("a bound socket has an address").port()
+    free_port_at(Ipv4Addr::UNSPECIFIED.into())
+}
+
+/// Returns a TCP port of this address that was free a moment ago.
+///
+/// It lies below those that systems take for outgoing connections, of which
+/// other tests make many: between this look and its use nobody takes it by chance.
+pub(crate) fn free_port_at(address: IpAddr) -> u16 {
+    loop {
+        let random = RandomState::new().build_hasher().finish();
+        let port = u16::try_from(10_000 + random % 20_000).unwrap_or(10_000);
+        if TcpListener::bind((address, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Connects to a port as soon as somebody listens there.

@@ -27,6 +27,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::mode::{SSHD, say_skipped, tsshd};
+use crate::net::free_port_at;
 use crate::pty::PtyBuilder;
 use crate::relay::{Relay, RelayKind};
 use crate::run::Run;
@@ -551,7 +552,7 @@ fn start_sshd(dir: &Path, address: IpAddr, lab: Option<&Lab>, config: &str) -> (
     // Another test may take the port between our look and sshd's bind.
     for _ in 0..20 {
         // On a host of its own nobody else has any port.
-        let port = if lab.is_some() { 22 } else { free_port(address) };
+        let port = if lab.is_some() { 22 } else { free_port_at(address) };
         let listen = format!("ListenAddress {address}\nPort {port}\n{config}");
         fs::write(dir.join("sshd_config"), listen).expect("sshd_config can be written");
         let log = fs::File::create(dir.join("sshd.log")).expect("a log file can be made");
@@ -589,12 +590,6 @@ fn in_host(lab: Option<&Lab>, side: Side, program: impl AsRef<OsStr>) -> Command
     namespace.push(lab.host(side).path());
     command.arg(namespace).arg("--").arg(program);
     command
-}
-
-/// Returns a TCP port that was free a moment ago.
-fn free_port(address: IpAddr) -> u16 {
-    let listener = TcpListener::bind((address, 0)).expect("a port on loopback");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn keygen(path: &Path, passphrase: &str) {
