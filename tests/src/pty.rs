@@ -195,6 +195,23 @@ impl PtyClient {
         }
     }
 
+    /// Types a line that ends the client, again and again until it has: like any
+    /// other it may be dropped for being typed too near a change of path.
+    pub fn insist_on_the_end(&mut self, line: &str) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            self.line(line);
+            let again_at = Instant::now() + PATIENCE;
+            while Instant::now() < again_at {
+                if self.child.try_wait().expect("a child can be asked after").is_some() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     /// Changes the size of the terminal.
     ///
     /// # Panics

@@ -33,7 +33,7 @@ fn a_shell_survives(world: &World, change: impl Fn(&Lab, u32)) {
         change(world.lab(), round);
         shell.insist(&format!("echo $mark-{round}-o''k"), &format!("kept-{round}-ok\r\n"));
     }
-    shell.line("exit 3");
+    shell.insist_on_the_end("exit 3");
     shell.assert_ends(3);
     world.wait_until_nothing_runs();
 }

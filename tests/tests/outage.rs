@@ -74,7 +74,7 @@ fn a_shell_comes_back_after_an_outage(mode: Mode) {
     let expected: String = (1..=5000).map(|n| format!("{n}\r\n")).collect();
     assert_eq!(shell.expect(&expected), "", "nothing else comes in between");
     shell.insist("echo b''ack", "back\r\n");
-    shell.line("exit 2");
+    shell.insist_on_the_end("exit 2");
     shell.assert_ends(2);
 }
 
