@@ -25,6 +25,7 @@ use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use transport::crypt::SECRET_LEN;
 use transport::quic::{self, ClientCredentials};
 use transport::{Connection, kcp_transport};
 use zeroize::Zeroizing;
@@ -332,10 +333,15 @@ async fn connect(
 
 /// Takes KCP's secrets out of `info`.
 fn secrets(info: &mut ServerInfo) -> Result<kcp_transport::Secrets, LinkError> {
+    // Copied into its place, so that no copy stays behind on the way.
     let take = |secret: &mut Secret, what| {
         let secret = std::mem::take(secret);
-        let bytes = secret.expose().try_into().map_err(|_| LinkError::Malformed(what))?;
-        Ok::<_, LinkError>(Zeroizing::new(bytes))
+        let mut bytes = Zeroizing::new([0; SECRET_LEN]);
+        if secret.expose().len() != SECRET_LEN {
+            return Err(LinkError::Malformed(what));
+        }
+        bytes.copy_from_slice(secret.expose());
+        Ok(bytes)
     };
     Ok(kcp_transport::Secrets {
         pass: take(&mut info.pass, "secret of KCP")?,
