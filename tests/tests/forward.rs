@@ -33,7 +33,8 @@ fn a_local_forward_carries_both_directions_and_their_ends(mode: Mode) {
     let_go(&world, client);
 }
 
-in_modes!(everywhere, a_forward_to_a_closed_port_ends_and_says_why);
+// Not with OpenSSH's own client, which now and then does not end after such a refusal.
+in_modes!(tssh, a_forward_to_a_closed_port_ends_and_says_why);
 fn a_forward_to_a_closed_port_ends_and_says_why(mode: Mode) {
     let world = World::new(mode);
     let port = free_port();
