@@ -17,7 +17,7 @@ fn a_shell_survives_changes_of_the_clients_address(mode: Mode) {
         assert!(relay.paths() > before, "the session goes by a new path");
     }
     shell.sync();
-    shell.line("exit 3");
+    shell.insist_on_the_end("exit 3");
     shell.assert_ends(3);
     world.wait_until_nothing_runs();
 }
