@@ -24,5 +24,5 @@ mod time;
 #[cfg(feature = "driver")]
 pub use driver::{
     Connection, ConnectionError, DatagramError, HandshakeFailure, Listener, RecvStream, SendStream,
-    frames, kcp as kcp_transport, quic, relay,
+    channels, flows, frames, kcp as kcp_transport, quic, relay,
 };

@@ -150,12 +150,12 @@ async fn the_largest_datagram_fills_a_packet_and_passes_both_ways(kind: Kind) {
         assert_eq!(from.max_datagram_size(), limit);
         for len in [limit, 0] {
             let payload = Bytes::from(vec![7; len]);
-            from.send_datagram(payload.clone()).unwrap();
+            from.send_datagram(payload.clone()).await.unwrap();
             assert_eq!(to.read_datagram().await.unwrap(), payload);
         }
         let size = limit + 1;
         assert_eq!(
-            from.send_datagram(vec![0; size].into()),
+            from.send_datagram(vec![0; size].into()).await,
             Err(DatagramError::TooLarge { size, limit })
         );
     }

@@ -40,7 +40,7 @@ const RESERVED_STREAMS: usize = 8;
 const REFERENCE_LINGER: Duration = Duration::from_secs(60);
 
 /// Accepted connections that may wait to be taken over.
-const BACKLOG: usize = 128;
+pub(super) const BACKLOG: usize = 128;
 
 /// The streams that forwards may have.
 #[derive(Debug)]
@@ -59,14 +59,14 @@ impl Slots {
         Self { free: Arc::new(Semaphore::new(streams - RESERVED_STREAMS)), linger }
     }
 
-    async fn take(&self) -> Slot {
+    pub(super) async fn take(&self) -> Slot {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         Slot { permit: permit.ok(), linger: self.linger }
     }
 }
 
 /// A stream's place among the others; free again once the stream is forgotten by the peer.
-struct Slot {
+pub(super) struct Slot {
     permit: Option<OwnedSemaphorePermit>,
     linger: Duration,
 }
@@ -104,7 +104,7 @@ pub(super) async fn dial(link: &Link, target: Target) -> Result<RemoteStream, Re
 }
 
 /// Opens a stream, sends `opening`, and reads the answer to the command in it.
-async fn open(
+pub(super) async fn open(
     link: &Link,
     opening: &[u8],
     what: &str,
@@ -126,7 +126,7 @@ fn stream(send: SendStream, recv: RecvStream, slot: Slot) -> RemoteStream {
 }
 
 /// Writes `host:port` as the server reads it.
-fn address(host: &str, port: u16) -> String {
+pub(super) fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn listen(link: &Link, at: Listen) -> Result<RemoteListener, Re
     let (accepted, incoming) = mpsc::channel(BACKLOG);
     let mut port = None;
     let mut streams = Vec::new();
-    for (number, (net, addr)) in places(&at, link.shared.ext).into_iter().enumerate() {
+    for (number, (net, addr)) in places(&at, STREAMS, link.shared.ext).into_iter().enumerate() {
         match listen_at(link, net, addr, accepted.clone()).await {
             Ok((told, stream)) => {
                 port = port.or(told);
@@ -151,20 +151,28 @@ pub(super) async fn listen(link: &Link, at: Listen) -> Result<RemoteListener, Re
     Ok(RemoteListener { port, incoming, _guard: Box::new(streams) })
 }
 
+/// The networks of a protocol by their names on the wire: of either family, of IPv4, of IPv6,
+/// and of unix sockets.
+pub(super) type Nets = [&'static str; 4];
+
+/// Those of connections.
+const STREAMS: Nets = ["tcp", "tcp4", "tcp6", "unix"];
+
 /// What to ask the server for; with extension `listen` it finds the addresses itself.
-fn places(at: &Listen, ext: ExtSet) -> Vec<(&'static str, String)> {
+pub(super) fn places(at: &Listen, nets: Nets, ext: ExtSet) -> Vec<(&'static str, String)> {
+    let [any, v4, v6, unix] = nets;
     let (host, port) = match at {
-        Listen::Unix(path) => return vec![("unix", path.clone())],
+        Listen::Unix(path) => return vec![(unix, path.clone())],
         Listen::Tcp { host, port } => (host.as_deref(), *port),
     };
     if ext.has(Ext::Listen) {
-        return vec![("tcp", address(host.unwrap_or("localhost"), port))];
+        return vec![(any, address(host.unwrap_or("localhost"), port))];
     }
-    let both = |v4, v6| vec![("tcp4", address(v4, port)), ("tcp6", address(v6, port))];
+    let both = |at4, at6| vec![(v4, address(at4, port)), (v6, address(at6, port))];
     let mut places = match host {
         None | Some("localhost") => both("127.0.0.1", "::1"),
         Some("" | "*") => both("0.0.0.0", "::"),
-        Some(host) => vec![("tcp", address(host, port))],
+        Some(host) => vec![(any, address(host, port))],
     };
     if port == 0 {
         // Each would be given a port of its own.
@@ -231,7 +239,7 @@ async fn claim(link: &Link, id: u64) -> Result<RemoteStream, RemoteError> {
 }
 
 /// A listener's task; dropping it ends the listener.
-struct Listener(tokio::task::JoinHandle<()>);
+pub(super) struct Listener(pub(super) tokio::task::JoinHandle<()>);
 
 impl Drop for Listener {
     fn drop(&mut self) {
@@ -279,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_reference_is_asked_for_each_address_and_our_server_for_the_name() {
-        let plain = |at| places(&at, ExtSet::NONE);
+        let plain = |at| places(&at, STREAMS, ExtSet::NONE);
         assert_eq!(
             plain(tcp(None, 8080)),
             [("tcp4", "127.0.0.1:8080".to_owned()), ("tcp6", "[::1]:8080".to_owned())]
@@ -291,7 +299,7 @@ mod tests {
         assert_eq!(plain(tcp(Some("10.0.0.1"), 1)), [("tcp", "10.0.0.1:1".to_owned())]);
         assert_eq!(plain(tcp(None, 0)), [("tcp4", "127.0.0.1:0".to_owned())]);
         assert_eq!(plain(Listen::Unix("/s".to_owned())), [("unix", "/s".to_owned())]);
-        let ours = |at| places(&at, ExtSet::all());
+        let ours = |at| places(&at, STREAMS, ExtSet::all());
         assert_eq!(ours(tcp(None, 0)), [("tcp", "localhost:0".to_owned())]);
         assert_eq!(ours(tcp(Some("*"), 7)), [("tcp", "*:7".to_owned())]);
     }

@@ -8,6 +8,7 @@
 //! `early` the first session travels in that same flight.
 
 mod bus;
+mod datagrams;
 mod forward;
 mod session;
 
@@ -25,6 +26,7 @@ use proxy::seal::{NONCE_LEN, Sealer};
 use proxy::{Carrier, ProxyKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use transport::channels::Channels;
 use transport::crypt::SECRET_LEN;
 use transport::quic::{self, ClientCredentials};
 use transport::{Connection, kcp_transport};
@@ -34,8 +36,8 @@ use crate::config::UdpSettings;
 use crate::config::forward::Listen;
 use crate::guard::Farewell;
 use crate::remote::{
-    BoxFuture, HealthWatch, Outage, Remote, RemoteError, RemoteListener, RemoteSession,
-    RemoteStream, SessionRequest, Target,
+    BoxFuture, HealthWatch, Outage, Remote, RemoteDatagrams, RemoteError, RemoteListener,
+    RemoteSession, RemoteStream, RemoteUdpListener, SessionRequest, Target,
 };
 use bus::Bus;
 use forward::Slots;
@@ -104,6 +106,7 @@ struct Shared {
     /// What both ends can do beyond the reference.
     ext: ExtSet,
     slots: Slots,
+    channels: Channels,
 }
 
 impl std::fmt::Debug for Link {
@@ -179,6 +182,7 @@ impl Link {
         let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
         let link = Self {
             shared: Arc::new(Shared {
+                channels: Channels::new(connection.clone()),
                 farewell,
                 connection,
                 proxy,
@@ -236,6 +240,14 @@ impl Remote for Link {
 
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
         Box::pin(forward::listen(self, at))
+    }
+
+    fn dial_udp(&self, target: Target) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
+        Box::pin(datagrams::dial(self, target))
+    }
+
+    fn listen_udp(&self, at: Listen) -> BoxFuture<'_, Result<RemoteUdpListener, RemoteError>> {
+        Box::pin(datagrams::listen(self, at))
     }
 
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {

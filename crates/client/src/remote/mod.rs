@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use transport::channels::{Receiver, Sender};
 use transport::relay::{FarRead, FarWrite};
 
 use crate::config::forward::Listen;
@@ -36,6 +37,19 @@ pub trait Remote: Send + Sync {
     /// an empty one or `*` is every address it has.
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>>;
 
+    /// Opens a flow of datagrams, on the far host, to a port of UDP.
+    ///
+    /// Only a link carries datagrams; where there is none this is refused.
+    fn dial_udp(&self, _target: Target) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
+        Box::pin(std::future::ready(Err(no_datagrams())))
+    }
+
+    /// Listens on the far host for datagrams. Addresses mean what they mean to
+    /// [`Remote::listen`]; refused as [`Remote::dial_udp`] is.
+    fn listen_udp(&self, _at: Listen) -> BoxFuture<'_, Result<RemoteUdpListener, RemoteError>> {
+        Box::pin(std::future::ready(Err(no_datagrams())))
+    }
+
     /// Has the sessions opened from now on reach the agent of this side, whose connections
     /// come out of the queue. Call it once at most, before the first session.
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream>;
@@ -52,6 +66,14 @@ pub trait Remote: Send + Sync {
     /// Returns how the network path is, where its loss is survived.
     fn health(&self) -> Option<Box<dyn HealthWatch>> {
         None
+    }
+}
+
+/// Says why a login has no datagrams.
+fn no_datagrams() -> RemoteError {
+    RemoteError::Refused {
+        what: "UDP forwarding".into(),
+        reason: "an ssh login carries no datagrams; use UDP mode (--udp)".into(),
     }
 }
 
@@ -78,7 +100,7 @@ pub struct Outage {
 /// Something to connect to, as the far host sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A TCP port; the name is looked up over there.
+    /// A port of TCP, or of UDP for [`Remote::dial_udp`]; the name is looked up over there.
     Tcp {
         /// A name or address.
         host: String,
@@ -151,6 +173,31 @@ pub struct TerminalSize {
     pub width_px: u16,
     /// Height in pixels.
     pub height_px: u16,
+}
+
+/// A flow of whole datagrams to or from the far host. Dropping it ends the flow.
+///
+/// Datagrams are lost, repeated and reordered as on any network, and carry up to 65535 bytes;
+/// up to [`Sender::max_payload`] they never wait for one another. While the link has no path
+/// sending waits.
+#[derive(Debug)]
+pub struct RemoteDatagrams {
+    /// For datagrams to the far host.
+    pub sender: Sender,
+    /// For those from there.
+    pub receiver: Receiver,
+    /// Given back with the flow.
+    pub(crate) _slot: Box<dyn std::any::Any + Send + Sync>,
+}
+
+/// A listener for datagrams on the far host; dropping it ends the listener.
+pub struct RemoteUdpListener {
+    /// The port the far host chose, where it was to choose and says it.
+    pub port: Option<u16>,
+    /// The flows, one for each address that sends to it.
+    pub incoming: mpsc::Receiver<RemoteDatagrams>,
+    /// What keeps it alive.
+    pub(crate) _guard: Box<dyn Send + Sync>,
 }
 
 /// A running session. Dropping it kills the far program.

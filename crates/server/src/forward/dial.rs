@@ -14,7 +14,7 @@ use transport::frames::{self, ReadError};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+pub(super) enum DialError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("network {0:?} cannot be dialled")]

@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why nobody listens.
 #[derive(Debug, thiserror::Error)]
-enum ListenError {
+pub(super) enum ListenError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("network {0:?} cannot be listened on")]
@@ -42,7 +42,7 @@ enum ListenError {
 /// Serves a `listen` stream behind its hello, until the client closes it.
 pub(crate) async fn serve(
     policy: &Policy,
-    parked: &Parked,
+    parked: &Parked<Socket>,
     tells_port: bool,
     mut send: SendStream,
     mut recv: RecvStream,
@@ -82,7 +82,7 @@ pub(crate) async fn serve(
 
 /// Serves an `accept` stream behind its hello.
 pub(crate) async fn claim(
-    parked: &Parked,
+    parked: &Parked<Socket>,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ReadError> {
@@ -158,7 +158,7 @@ async fn listen(policy: &Policy, message: &ListenMessage) -> Result<Vec<Listener
 }
 
 /// Returns the addresses that sshd would bind for `host`.
-async fn addresses(host: &str, gateway: GatewayPorts) -> io::Result<Vec<IpAddr>> {
+pub(super) async fn addresses(host: &str, gateway: GatewayPorts) -> io::Result<Vec<IpAddr>> {
     let loopback = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
     let any = vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
     Ok(match (gateway, host) {

@@ -4,4 +4,5 @@ pub(crate) mod agent;
 pub(crate) mod dial;
 pub(crate) mod listen;
 pub(crate) mod parked;
-mod socket;
+pub(crate) mod socket;
+pub(crate) mod udp;

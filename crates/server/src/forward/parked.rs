@@ -1,6 +1,7 @@
-//! Connections that were accepted for the client and wait to be claimed (PROTOCOL §6.7).
+//! Connections that were accepted for the client and wait to be claimed (PROTOCOL §6.7, §6.9).
 //!
-//! Ids count up from 0 and are shared by listeners, the agent and X11. What is
+//! Ids of connections count up from 0 and are shared by listeners, the agent and
+//! X11; those of datagram channels are given out elsewhere. What is
 //! not claimed in time is closed; how many may wait is bounded, and whoever
 //! accepts waits for room.
 
@@ -10,32 +11,32 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::socket::Socket;
-
 /// Connections that may wait at a time.
 const ROOM: usize = 256;
 
 /// Where connections wait.
 #[derive(Debug)]
-pub(crate) struct Parked {
-    waiting: Arc<Mutex<Waiting>>,
+pub(crate) struct Parked<T> {
+    waiting: Arc<Mutex<Waiting<T>>>,
     room: Arc<Semaphore>,
     patience: Duration,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
+#[derive(Debug)]
+struct Waiting<T> {
     next: u64,
-    sockets: HashMap<u64, (Socket, Place)>,
+    items: HashMap<u64, (T, Place)>,
 }
 
 /// A place to wait in.
 pub(crate) type Place = OwnedSemaphorePermit;
 
-impl Parked {
+impl<T: Send + 'static> Parked<T> {
     /// Returns a place for connections that are claimed within `patience`.
     pub(crate) fn new(patience: Duration) -> Self {
-        Self { waiting: Arc::default(), room: Arc::new(Semaphore::new(ROOM)), patience }
+        let waiting = Waiting { next: 0, items: HashMap::new() };
+        let waiting = Arc::new(Mutex::new(waiting));
+        Self { waiting, room: Arc::new(Semaphore::new(ROOM)), patience }
     }
 
     /// Waits for room; ask before accepting a connection.
@@ -43,35 +44,48 @@ impl Parked {
         Arc::clone(&self.room).acquire_owned().await.ok()
     }
 
+    /// Returns a place if there is one.
+    pub(crate) fn try_room(&self) -> Option<Place> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
+
     /// Keeps a connection until it is claimed, or for as long as patience lasts; returns its id.
-    pub(crate) fn park(&self, socket: Socket, place: Place) -> u64 {
-        let mut waiting = lock(&self.waiting);
-        let id = waiting.next;
-        waiting.next += 1;
-        waiting.sockets.insert(id, (socket, place));
-        let (kept, patience) = (Arc::clone(&self.waiting), self.patience);
-        tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            if lock(&kept).sockets.remove(&id).is_some() {
-                tracing::debug!(id, "an accepted connection was not claimed");
-            }
-        });
+    pub(crate) fn park(&self, item: T, place: Place) -> u64 {
+        let id = {
+            let mut waiting = lock(&self.waiting);
+            waiting.next += 1;
+            waiting.next - 1
+        };
+        self.park_as(id, item, place);
         id
     }
 
+    /// Keeps something under an id given out elsewhere.
+    pub(crate) fn park_as(&self, id: u64, item: T, place: Place) {
+        lock(&self.waiting).items.insert(id, (item, place));
+        let (kept, patience) = (Arc::clone(&self.waiting), self.patience);
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            if lock(&kept).items.remove(&id).is_some() {
+                tracing::debug!(id, "an accepted connection was not claimed");
+            }
+        });
+    }
+
     /// Hands a connection over.
-    pub(crate) fn claim(&self, id: u64) -> Option<Socket> {
-        lock(&self.waiting).sockets.remove(&id).map(|(socket, _)| socket)
+    pub(crate) fn claim(&self, id: u64) -> Option<T> {
+        lock(&self.waiting).items.remove(&id).map(|(item, _)| item)
     }
 }
 
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+fn lock<T>(waiting: &Mutex<Waiting<T>>) -> MutexGuard<'_, Waiting<T>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::socket::Socket;
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_claimed_once_and_in_time() {

@@ -25,6 +25,8 @@ use tokio::time::{Instant, timeout_at};
 use transport::Connection;
 
 use crate::forward::parked::Parked;
+use crate::forward::socket::Socket;
+use crate::forward::udp::Datagrams;
 use crate::session::Presence;
 pub use crate::session::{DEFAULT_LOG_BYTES, Host};
 use bus::Outbox;
@@ -99,7 +101,9 @@ struct Inner {
     registered: watch::Sender<u64>,
     parking: Semaphore,
     /// Connections that were accepted for the client.
-    parked: Parked,
+    parked: Parked<Socket>,
+    /// Its datagram channels.
+    datagrams: Datagrams,
     presence: watch::Sender<Presence>,
     output_log_bytes: usize,
 }
@@ -129,6 +133,7 @@ impl Link {
     pub fn new(connection: Connection, host: Host, settings: Settings) -> Self {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let (marker, newest_marker) = watch::channel(None);
+        let datagrams = Datagrams::new(connection.clone(), settings.connect_timeout);
         let outbox_end = Outbox { messages, marker: newest_marker };
         Self(Arc::new(Inner {
             connection,
@@ -147,6 +152,7 @@ impl Link {
             registered: watch::Sender::new(0),
             parking: Semaphore::new(MAX_PARKED),
             parked: Parked::new(settings.connect_timeout),
+            datagrams,
             presence: watch::Sender::new(Presence::default()),
             output_log_bytes: settings.output_log_bytes,
         }))

@@ -15,7 +15,7 @@ use transport::{RecvStream, SendStream};
 use super::registry::Stderr;
 use super::{Bus, Inner};
 use crate::forward::agent::Agent;
-use crate::forward::{dial, listen};
+use crate::forward::{dial, listen, udp};
 use crate::session::{self, Dropped, Ending, Gap, Running, StartError, Surroundings};
 use transport::frames::{self, ReadError};
 
@@ -70,11 +70,21 @@ impl Inner {
                 frames::write_message(&mut send, &Outcome::success()).await?;
                 listen::claim(&self.parked, send, recv).await
             }
-            _ => {
-                let msg = format!("{name} is not supported by this server yet");
-                let refusal = Outcome { code: CODE_PROHIBITED, msg };
-                Ok(frames::write_message(&mut send, &refusal).await?)
+            StreamCommand::DialUdp => {
+                frames::write_message(&mut send, &Outcome::success()).await?;
+                udp::dial(&self.host.policy, &self.datagrams, send, recv).await
             }
+            StreamCommand::ListenUdp => {
+                frames::write_message(&mut send, &Outcome::success()).await?;
+                let tells_port = self.used().has(Ext::Listen);
+                udp::listen(&self.host.policy, &self.datagrams, tells_port, send, recv).await
+            }
+            StreamCommand::AcceptUdp => {
+                frames::write_message(&mut send, &Outcome::success()).await?;
+                udp::claim(&self.datagrams, send, recv).await
+            }
+            // Served above.
+            StreamCommand::Bus => Ok(()),
         }
     }
 

@@ -3,7 +3,9 @@
 //! Each type here is an enum over the transports and only forwards. No
 //! protocol knowledge: that is in [`quic`] and [`kcp`].
 
+pub mod channels;
 mod error;
+pub mod flows;
 pub mod frames;
 pub mod kcp;
 pub mod quic;
@@ -76,14 +78,17 @@ impl Connection {
         }
     }
 
-    /// Queues an unreliable datagram; where the queue is full the oldest is dropped.
+    /// Queues an unreliable datagram, waiting for room in the queue: while there is no path
+    /// it soon is full.
     ///
     /// # Errors
     /// See [`DatagramError`].
-    pub fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
+    /// # Cancel safety
+    /// Nothing is sent if the future is dropped.
+    pub async fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
         match &self.0 {
-            ConnectionKind::Quic(connection) => connection.send_datagram(payload),
-            ConnectionKind::Kcp(connection) => connection.send_datagram(payload),
+            ConnectionKind::Quic(connection) => connection.send_datagram(payload).await,
+            ConnectionKind::Kcp(connection) => connection.send_datagram(payload).await,
         }
     }
 

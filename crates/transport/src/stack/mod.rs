@@ -505,6 +505,12 @@ impl Stack {
         self.datagrams.push_back(payload);
     }
 
+    /// Returns how many datagrams wait to be sent.
+    #[must_use]
+    pub fn queued_datagrams(&self) -> usize {
+        self.datagrams.len()
+    }
+
     /// Says goodbye as far as the wire can: every stream ends, and the acks
     /// that are owed leave. Drain [`Stack::poll_transmit`] once afterwards.
     pub fn close(&mut self, now: Instant) {

@@ -193,12 +193,12 @@ impl KcpConnection {
         Ok(stream::halves(&self.handle, id))
     }
 
-    pub(super) fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
+    pub(super) async fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
         let (size, limit) = (payload.len(), self.max_datagram);
         if size > limit {
             return Err(DatagramError::TooLarge { size, limit });
         }
-        Ok(self.handle.0.send_datagram(payload.into())?)
+        Ok(self.handle.0.send_datagram(payload.into()).await?)
     }
 
     pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {

@@ -20,6 +20,9 @@ use crate::crypt::PublicPoint;
 use crate::smux::{self, OpenError, StreamId};
 use crate::stack::{DATAGRAM_QUEUE, Event, KeyExchangeError, Stack};
 
+/// Datagrams that may wait to be sent, as in QUIC (PROTOCOL §3.6); who has more waits with them.
+const DATAGRAMS_WAITING: usize = 32;
+
 /// How a stream's sending half ended: it all arrived or is not wanted, or the
 /// connection ended first.
 pub(super) type Outcome = Option<Result<(), ConnectionError>>;
@@ -32,6 +35,8 @@ pub(super) struct Shared {
     datagrams: tokio::sync::Mutex<mpsc::Receiver<Bytes>>,
     /// A stream can be opened again.
     available: Notify,
+    /// Another datagram can be queued.
+    datagram_room: Notify,
     /// It may be time to ask for new keys.
     keys: Notify,
     ended: watch::Sender<Option<ConnectionError>>,
@@ -96,6 +101,7 @@ impl Shared {
             accepted: tokio::sync::Mutex::new(to_accept),
             datagrams: tokio::sync::Mutex::new(to_read),
             available: Notify::new(),
+            datagram_room: Notify::new(),
             keys: Notify::new(),
             ended: watch::Sender::new(None),
             flushed: watch::Sender::new(false),
@@ -134,6 +140,7 @@ impl Shared {
         self.ended.send_replace(Some(why));
         self.wake_task(state);
         self.available.notify_waiters();
+        self.datagram_room.notify_waiters();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -210,14 +217,29 @@ impl Shared {
         }
     }
 
-    pub(super) fn send_datagram(&self, payload: Vec<u8>) -> Result<(), ConnectionError> {
-        let mut state = self.lock();
-        if let Some(why) = &state.end {
-            return Err(why.clone());
+    pub(super) async fn send_datagram(&self, payload: Vec<u8>) -> Result<(), ConnectionError> {
+        loop {
+            let room = self.datagram_room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if let Some(why) = &state.end {
+                    return Err(why.clone());
+                }
+                if state.stack.queued_datagrams() < DATAGRAMS_WAITING {
+                    state.stack.send_datagram(payload);
+                    self.wake_task(state);
+                    return Ok(());
+                }
+            }
+            room.await;
         }
-        state.stack.send_datagram(payload);
-        self.wake_task(state);
-        Ok(())
+    }
+
+    /// Tells those who wait with a datagram that there may be room.
+    pub(super) fn datagrams_sent(&self) {
+        self.datagram_room.notify_waiters();
     }
 
     pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {

@@ -231,6 +231,8 @@ impl Outgoing {
             }
             self.lens.push_back(self.bytes.len() - start);
         }
+        drop(state);
+        shared.datagrams_sent();
     }
 
     /// Returns the first packets that can go together: of one size, but the last.

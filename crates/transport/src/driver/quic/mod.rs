@@ -173,12 +173,12 @@ impl QuicConnection {
         Ok((QuicSendStream::new(send, &self.link), QuicRecvStream::new(recv, &self.link)))
     }
 
-    pub(super) fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
+    pub(super) async fn send_datagram(&self, payload: Bytes) -> Result<(), DatagramError> {
         let (size, limit) = (payload.len(), self.max_datagram_size());
         if limit > 0 && size > limit {
             return Err(DatagramError::TooLarge { size, limit });
         }
-        self.inner.send_datagram(payload).map_err(|error| match error {
+        self.inner.send_datagram_wait(payload).await.map_err(|error| match error {
             quinn::SendDatagramError::TooLarge => DatagramError::TooLarge { size, limit },
             quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled => {
                 DatagramError::Unsupported

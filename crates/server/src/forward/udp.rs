@@ -1,0 +1,244 @@
+//! `dial-udp`, `listen-udp` and `accept-udp`: flows of datagrams (PROTOCOL §6.9).
+//!
+//! Channel ids count up from 1 for the whole life of the link. The policy is
+//! that of connections: what may be dialled or listened at by TCP may be by UDP
+//! (docs/decisions/0027).
+//!
+//! Invariant: nothing leaves or enters a channel before the client says that it is ready.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use proto::ChannelId;
+use proto::open::{
+    CODE_PROHIBITED, DialMessage, DialUdpResponse, IdMessage, ListenMessage, ListenResponse,
+    NO_ERROR, Outcome, Ready,
+};
+use rustix::net::sockopt;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use transport::channels::{Channels, Registration};
+use transport::flows::{Connected, Flow, Peers, conduct};
+use transport::frames::{self, ReadError};
+use transport::{Connection, RecvStream, SendStream};
+
+use super::dial::DialError;
+use super::listen::{ListenError, addresses};
+use super::parked::Parked;
+use super::socket::{PRIORITY, split};
+use crate::config::Policy;
+use crate::config::policy::Target;
+
+/// New peers of one listener that may wait to be announced.
+const BACKLOG: usize = 16;
+
+/// The datagram channels of a link.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    channels: Channels,
+    next: AtomicU64,
+    parked: Parked<(Flow<UdpSocket>, Registration)>,
+}
+
+impl Datagrams {
+    /// Returns the channels of a connection whose client claims peers within `patience`.
+    pub(crate) fn new(connection: Connection, patience: Duration) -> Self {
+        let channels = Channels::new(connection);
+        Self { channels, next: AtomicU64::new(1), parked: Parked::new(patience) }
+    }
+
+    /// Registers the next channel.
+    fn register(&self) -> Registration {
+        let id = ChannelId(self.next.fetch_add(1, Relaxed));
+        self.channels.register(id).expect("ids are given out once")
+    }
+}
+
+/// Serves a `dial-udp` stream behind its hello.
+pub(crate) async fn dial(
+    policy: &Policy,
+    datagrams: &Datagrams,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), ReadError> {
+    let message: DialMessage = frames::read_message(&mut recv).await?;
+    send.set_priority(PRIORITY);
+    let socket = match connect(policy, &message).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
+            let refusal = DialUdpResponse { code, msg: error.to_string(), id: 0 };
+            return Ok(frames::write_message(&mut send, &refusal).await?);
+        }
+    };
+    let channel = datagrams.register();
+    let response = DialUdpResponse { code: 0, msg: NO_ERROR.into(), id: channel.id().0 };
+    frames::write_message(&mut send, &response).await?;
+    let Ready {} = frames::read_message(&mut recv).await?;
+    conduct(Connected::new(socket), channel.open(send, recv), None).await;
+    Ok(())
+}
+
+/// Makes a socket that is connected to where the message says.
+async fn connect(policy: &Policy, message: &DialMessage) -> Result<UdpSocket, DialError> {
+    let failed = |error| DialError::Connect { to: message.addr.clone(), error };
+    let wants = match message.net.as_str() {
+        "udp" => |_: &SocketAddr| true,
+        "udp4" => SocketAddr::is_ipv4,
+        "udp6" => SocketAddr::is_ipv6,
+        other => return Err(DialError::Network(other.chars().take(40).collect())),
+    };
+    let (host, port) = split(&message.addr)
+        .ok_or_else(|| DialError::Address(message.addr.chars().take(300).collect()))?;
+    policy.permits_dial(Target::Tcp(host, port))?;
+    let connect = async {
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let found = tokio::net::lookup_host((host, port)).await?.filter(wants);
+        let mut found: Vec<SocketAddr> = found.collect();
+        // Nobody answers a connect of UDP, so a second address would never be tried: first
+        // the family in which more is listened at, above all for "localhost".
+        found.sort_by_key(SocketAddr::is_ipv6);
+        for address in found {
+            let any: IpAddr = match address {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+            // Nothing is sent: this only finds that there is a route.
+            match socket.connect(address).await {
+                Ok(()) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    if message.timeout.is_zero() {
+        return connect.await.map_err(failed);
+    }
+    let timed_out = |_| failed(io::Error::from(io::ErrorKind::TimedOut));
+    timeout(message.timeout, connect).await.map_err(timed_out)?.map_err(failed)
+}
+
+/// Serves a `listen-udp` stream behind its hello, until the client closes it.
+pub(crate) async fn listen(
+    policy: &Policy,
+    datagrams: &Datagrams,
+    tells_port: bool,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), ReadError> {
+    let message: ListenMessage = frames::read_message(&mut recv).await?;
+    send.set_priority(PRIORITY);
+    let sockets = match bind(policy, &message).await {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            let code = if matches!(error, ListenError::Refused(_)) { CODE_PROHIBITED } else { 0 };
+            let refusal = ListenResponse { code, msg: error.to_string(), port: 0 };
+            return Ok(frames::write_message(&mut send, &refusal).await?);
+        }
+    };
+    let port = if tells_port { given_port(&message, &sockets) } else { 0 };
+    let response = ListenResponse { code: 0, msg: NO_ERROR.into(), port };
+    frames::write_message(&mut send, &response).await?;
+    let (found, mut flows) = mpsc::channel(BACKLOG);
+    let mut tasks = JoinSet::new();
+    for socket in sockets {
+        let found = found.clone();
+        tasks.spawn(async move {
+            let mut peers = Peers::new(socket);
+            loop {
+                let flow = peers.next().await;
+                // Known peers are served whether or not there is room for new ones:
+                // who finds none is somebody new with its next datagram.
+                let _ = found.try_send(flow);
+            }
+        });
+    }
+    // Nothing more is said on it: whatever comes is its end.
+    let mut end = [0];
+    loop {
+        tokio::select! {
+            Some(flow) = flows.recv() => {
+                let Some(place) = datagrams.parked.try_room() else { continue };
+                let channel = datagrams.register();
+                let id = channel.id().0;
+                datagrams.parked.park_as(id, (flow, channel), place);
+                frames::write_message(&mut send, &IdMessage { id }).await?;
+            }
+            _ = recv.read(&mut end) => return Ok(()),
+        }
+    }
+}
+
+/// Binds every address that can be bound, all at one port.
+async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Vec<UdpSocket>, ListenError> {
+    let failed = |error| ListenError::Bind { at: message.addr.clone(), error };
+    let wants = match message.net.as_str() {
+        "udp" => |_: &IpAddr| true,
+        "udp4" => IpAddr::is_ipv4,
+        "udp6" => IpAddr::is_ipv6,
+        other => return Err(ListenError::Network(other.chars().take(40).collect())),
+    };
+    let (host, mut port) = split(&message.addr)
+        .ok_or_else(|| ListenError::Address(message.addr.chars().take(300).collect()))?;
+    policy.permits_listen(Target::Tcp(host, port))?;
+    let addresses = addresses(host, policy.gateway_ports()).await.map_err(failed)?;
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut sockets = Vec::new();
+    for address in addresses.into_iter().filter(wants) {
+        match bind_one(SocketAddr::new(address, port)) {
+            Ok(socket) => {
+                if let Ok(bound) = socket.local_addr() {
+                    // Where the system chooses, it chooses once.
+                    port = bound.port();
+                }
+                sockets.push(socket);
+            }
+            Err(error) => last = error,
+        }
+    }
+    if sockets.is_empty() { Err(failed(last)) } else { Ok(sockets) }
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
+
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    if address.is_ipv6() {
+        // The other family has a socket of its own.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Returns the port the system chose, where it was to choose.
+fn given_port(message: &ListenMessage, sockets: &[UdpSocket]) -> u16 {
+    let asked = message.addr.rsplit_once(':').is_some_and(|(_, port)| port == "0");
+    let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
+    bound.filter(|_| asked).map_or(0, |address| address.port())
+}
+
+/// Serves an `accept-udp` stream behind its hello.
+pub(crate) async fn claim(
+    datagrams: &Datagrams,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), ReadError> {
+    let IdMessage { id } = frames::read_message(&mut recv).await?;
+    send.set_priority(PRIORITY);
+    let Some((flow, channel)) = datagrams.parked.claim(id) else {
+        let refusal = Outcome::failure(format!("no peer {id} waits to be claimed"));
+        return Ok(frames::write_message(&mut send, &refusal).await?);
+    };
+    frames::write_message(&mut send, &Outcome::success()).await?;
+    conduct(flow, channel.open(send, recv), None).await;
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! Flows: datagrams between a channel and something near, a socket or one of the many that
+//! send to a socket (PROTOCOL §6.9).
+//!
+//! Not here: which socket, and who may have it.
+//!
+//! Invariants: how many peers a socket is kept apart for is bounded, and so is what waits from
+//! each; an error of a socket that concerns one datagram ends no flow.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::channels::{Receiver, SendError, Sender};
+
+/// Peers of one socket that are kept apart; datagrams of further ones are dropped.
+const MAX_PEERS: usize = 1024;
+
+/// Datagrams of one peer that may wait (PROTOCOL §6.9), and their bytes.
+const MAX_WAITING: usize = 1024;
+const MAX_WAITING_BYTES: usize = 2 << 20;
+
+/// The longest datagram there is.
+const LARGEST: usize = 65535;
+
+/// A pause after an error of a socket that is about no datagram of ours.
+const ERROR_PAUSE: Duration = Duration::from_millis(200);
+
+/// A socket that anybody may send datagrams to.
+pub trait Socket: Send + Sync + 'static {
+    /// Who sent a datagram.
+    type Peer: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
+
+    /// Waits for a datagram.
+    fn receive(
+        &self,
+        buffer: &mut [u8],
+    ) -> impl Future<Output = io::Result<(usize, Self::Peer)>> + Send;
+
+    /// Sends a datagram.
+    fn send(&self, payload: &[u8], to: &Self::Peer) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Socket for UdpSocket {
+    type Peer = std::net::SocketAddr;
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Peer)> {
+        self.recv_from(buffer).await
+    }
+
+    async fn send(&self, payload: &[u8], to: &Self::Peer) -> io::Result<()> {
+        self.send_to(payload, to).await.map(drop)
+    }
+}
+
+/// The near end of one flow.
+pub trait Near: Send {
+    /// Waits for a datagram.
+    ///
+    /// # Errors
+    /// Those of the socket; `UnexpectedEof` when there will be no more.
+    fn recv(&mut self) -> impl Future<Output = io::Result<Bytes>> + Send;
+
+    /// Returns a way to send, which may be used while [`Near::recv`] waits.
+    fn outlet(&self) -> impl Outlet + 'static;
+}
+
+/// Where datagrams of a flow go to.
+pub trait Outlet: Send {
+    /// Sends a datagram.
+    fn send(&self, payload: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// A socket that is connected to the one peer of a flow.
+#[derive(Debug)]
+pub struct Connected {
+    socket: Arc<UdpSocket>,
+    buffer: Vec<u8>,
+}
+
+impl Connected {
+    /// Returns the near end of a flow to the peer of `socket`.
+    #[must_use]
+    pub fn new(socket: UdpSocket) -> Self {
+        Self { socket: Arc::new(socket), buffer: vec![0; LARGEST] }
+    }
+}
+
+impl Near for Connected {
+    async fn recv(&mut self) -> io::Result<Bytes> {
+        let len = self.socket.recv(&mut self.buffer).await?;
+        Ok(Bytes::copy_from_slice(self.buffer.get(..len).unwrap_or_default()))
+    }
+
+    fn outlet(&self) -> impl Outlet + 'static {
+        ToConnected(self.socket.clone())
+    }
+}
+
+struct ToConnected(Arc<UdpSocket>);
+
+impl Outlet for ToConnected {
+    async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.0.send(payload).await.map(drop)
+    }
+}
+
+/// A socket's peers, told apart.
+pub struct Peers<S: Socket> {
+    socket: Arc<S>,
+    flows: HashMap<S::Peer, Arc<Waiting>>,
+    buffer: Vec<u8>,
+}
+
+impl<S: Socket> Peers<S> {
+    /// Returns the peers of `socket`; there is none at first.
+    #[must_use]
+    pub fn new(socket: S) -> Self {
+        Self { socket: Arc::new(socket), flows: HashMap::new(), buffer: vec![0; LARGEST] }
+    }
+
+    /// Waits for somebody new, handing out the datagrams of those who are known.
+    ///
+    /// # Cancel safety
+    /// No datagram is lost if the future is dropped.
+    pub async fn next(&mut self) -> Flow<S> {
+        loop {
+            let (len, peer) = match self.socket.receive(&mut self.buffer).await {
+                Ok(received) => received,
+                Err(error) => {
+                    tolerate(&error).await;
+                    continue;
+                }
+            };
+            let payload = Bytes::copy_from_slice(self.buffer.get(..len).unwrap_or_default());
+            if let Some(waiting) = self.flows.get(&peer)
+                && waiting.push(payload.clone())
+            {
+                continue;
+            }
+            self.flows.retain(|_, waiting| !waiting.queue.is_closed());
+            if self.flows.len() >= MAX_PEERS {
+                tracing::debug!("too many peers of one socket: a datagram is dropped");
+                continue;
+            }
+            let (queue, incoming) = mpsc::channel(MAX_WAITING);
+            let waiting = Arc::new(Waiting { queue, bytes: AtomicUsize::new(0) });
+            waiting.push(payload);
+            self.flows.insert(peer.clone(), waiting.clone());
+            // The flow must not keep its own queue open.
+            let bytes = Arc::downgrade(&waiting);
+            return Flow { socket: self.socket.clone(), peer, incoming, waiting: bytes };
+        }
+    }
+}
+
+impl<S: Socket> fmt::Debug for Peers<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("flows", &self.flows.len()).finish_non_exhaustive()
+    }
+}
+
+/// What waits from one peer.
+struct Waiting {
+    queue: mpsc::Sender<Bytes>,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Queues or drops a datagram; returns whether its flow still exists.
+    fn push(&self, payload: Bytes) -> bool {
+        let len = payload.len();
+        // Counted first: whoever takes it out counts it off.
+        if self.bytes.fetch_add(len, Relaxed) + len <= MAX_WAITING_BYTES
+            && self.queue.try_send(payload).is_ok()
+        {
+            return true;
+        }
+        self.bytes.fetch_sub(len, Relaxed);
+        !self.queue.is_closed()
+    }
+}
+
+/// The datagrams of one peer; once dropped, the peer is somebody new.
+pub struct Flow<S: Socket> {
+    socket: Arc<S>,
+    peer: S::Peer,
+    incoming: mpsc::Receiver<Bytes>,
+    waiting: std::sync::Weak<Waiting>,
+}
+
+impl<S: Socket> Near for Flow<S> {
+    async fn recv(&mut self) -> io::Result<Bytes> {
+        let payload = self.incoming.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if let Some(waiting) = self.waiting.upgrade() {
+            waiting.bytes.fetch_sub(payload.len(), Relaxed);
+        }
+        Ok(payload)
+    }
+
+    fn outlet(&self) -> impl Outlet + 'static {
+        ToPeer { socket: self.socket.clone(), peer: self.peer.clone() }
+    }
+}
+
+impl<S: Socket> fmt::Debug for Flow<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+struct ToPeer<S: Socket> {
+    socket: Arc<S>,
+    peer: S::Peer,
+}
+
+impl<S: Socket> Outlet for ToPeer<S> {
+    async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send(payload, &self.peer).await
+    }
+}
+
+/// Waits out an error of a socket, which most often tells of an earlier datagram only.
+async fn tolerate(error: &io::Error) {
+    tracing::trace!(%error, "a datagram was not delivered or received");
+    let is_of_a_datagram =
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset);
+    if !is_of_a_datagram {
+        sleep(ERROR_PAUSE).await;
+    }
+}
+
+/// Carries datagrams both ways until the channel ends, the near end does, or
+/// nothing has passed for `idle`.
+///
+/// Time in which a datagram waits for a path does not count as idle.
+pub async fn conduct(
+    mut near: impl Near,
+    (mut sender, mut receiver): (Sender, Receiver),
+    idle: Option<Duration>,
+) {
+    let last = Mutex::new(Instant::now());
+    let touch = || *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    let outlet = near.outlet();
+    let outwards = async {
+        loop {
+            let payload = tokio::select! {
+                payload = near.recv() => payload,
+                () = idle_for(&last, idle) => return,
+            };
+            match payload {
+                Ok(payload) => match sender.send(&payload).await {
+                    Ok(()) | Err(SendError::TooLong(_)) => touch(),
+                    Err(SendError::Ended(_)) => return,
+                },
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+                Err(error) => tolerate(&error).await,
+            }
+        }
+    };
+    let inwards = async {
+        while let Some(payload) = receiver.recv().await {
+            touch();
+            if let Err(error) = outlet.send(&payload).await {
+                tracing::trace!(%error, "a datagram was not sent");
+            }
+        }
+    };
+    tokio::select! {
+        () = outwards => {}
+        () = inwards => {}
+    }
+}
+
+/// Waits until nothing has happened since `last` for as long as `limit`.
+async fn idle_for(last: &Mutex<Instant>, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    loop {
+        let since = *last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(due) = since.checked_add(limit) else { return std::future::pending().await };
+        if due <= Instant::now() {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
