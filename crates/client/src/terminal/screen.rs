@@ -10,7 +10,8 @@
 //! * In which row the program began. Until it addresses a row by number or has
 //!   printed a screenful, rows are known by their distance from the cursor only,
 //!   and the terminal is asked where that is ([`Place`]). The screen below the
-//!   row where it began is taken to be blank.
+//!   row where it began is taken to be blank, until it may be in some other row
+//!   or has cleared it in colour: what scrolls in then is unknown as well.
 //! * What the model cannot show: pictures, blinking, sequences it has never
 //!   heard of. They make all cells unknown.
 //!
@@ -83,6 +84,8 @@ pub struct Screen {
     /// Nothing but what prints and a few moves has come since the beginning:
     /// while rows are not known, those above the cursor are the program's own.
     is_fresh: bool,
+    /// While rows are not known: whether those below the cursor's are blank.
+    is_blank_below: bool,
     /// Just cleared to cells like this, with nothing printed since.
     cleared: Option<Cell>,
     /// Whether the edit under way is in a row that is not known.
@@ -93,9 +96,10 @@ pub struct Screen {
     lines: usize,
     /// The same of the main screen, while the alternate one is shown.
     main_is_anchored: bool,
+    main_is_blank_below: bool,
     /// Whether its cells are out of date as well.
     main_is_stale: bool,
-    /// Whether the cursor was saved in a row that is not the terminal's.
+    /// Whether the saved cursor, if there is one, is in a row that is not the terminal's.
     saved_adrift: bool,
     /// Whether characters come from another set than the first (SO).
     is_shifted: bool,
@@ -123,19 +127,22 @@ impl Screen {
             scanner: Scanner::default(),
             is_anchored: false,
             is_fresh: false,
+            is_blank_below: false,
             cleared: None,
             edits_unknown: false,
             has_region: false,
             lines: 0,
             main_is_anchored: false,
+            main_is_blank_below: false,
             main_is_stale: false,
-            saved_adrift: false,
+            saved_adrift: true,
             is_shifted: false,
             string: Vec::new(),
             backlog: Vec::new(),
         };
         screen.forget();
         screen.is_fresh = true;
+        screen.is_blank_below = true;
         screen.fill(screen.last_row(), &Cell::default());
         screen
     }
@@ -379,27 +386,36 @@ impl Screen {
         let before = self.row();
         let inserts = effect.is_none() && self.term.mode().contains(TermMode::INSERT);
         let shifts_unknown = inserts && self.cursor_row_has(UNKNOWN);
-        if !self.is_anchored && self.may_scroll_in_colour(piece, effect) {
-            self.forget();
-        }
+        let meets_unknown = !self.is_anchored && self.may_meet_unknown(piece, effect);
         self.before(effect);
         self.parser.advance(&mut self.term, piece);
         self.after(effect, before);
+        if meets_unknown {
+            self.blot();
+            self.is_fresh = false;
+        }
         if shifts_unknown || inserts && self.cursor_row_has(UNKNOWN) {
             self.forget();
         }
         self.count_lines(piece, effect);
     }
 
-    /// Whether a new row may have come in with the background of the text,
-    /// which happens in the terminal's last row only, wherever that is.
-    fn may_scroll_in_colour(&self, piece: &[u8], effect: Option<Effect>) -> bool {
+    /// Whether the cursor may come to a row of which the model does not know
+    /// what it looks like: one below that is not blank, or one that scrolls in
+    /// with the background of the text, which happens in the terminal's last
+    /// row only, wherever that is.
+    fn may_meet_unknown(&self, piece: &[u8], effect: Option<Effect>) -> bool {
         let cursor = &self.term.grid().cursor;
         let ends_line = |byte: &u8| matches!(byte, b'\n' | 0x0b | 0x0c);
-        cursor.template.bg != Cell::default().bg
+        (!self.is_blank_below || self.has_background())
             && (cursor.point.column.0 + piece.len() >= self.columns()
                 || piece.iter().any(ends_line)
                 || effect == Some(Effect::EndsLine))
+    }
+
+    /// Whether what is cleared now gets another background than the terminal's own.
+    fn has_background(&self) -> bool {
+        self.term.grid().cursor.template.bg != Cell::default().bg
     }
 
     /// After a screenful of text the cursor is in the last row.
@@ -441,7 +457,8 @@ impl Screen {
         if !matches!(effect, Some(Effect::Quiet | Effect::Row | Effect::Region(_))) {
             self.cleared = None;
         }
-        self.edits_unknown = effect == Some(Effect::Edits) && self.cursor_row_has(UNKNOWN);
+        self.edits_unknown = matches!(effect, Some(Effect::Edits | Effect::ClearsBelow))
+            && self.cursor_row_has(UNKNOWN);
         match effect {
             Some(Effect::Row | Effect::Region(_)) if !self.is_anchored => {
                 // Where the rows were that are known so far, nobody knows.
@@ -453,6 +470,12 @@ impl Screen {
                 }
             }
             Some(Effect::Saves) => self.saved_adrift = !self.is_anchored,
+            Some(Effect::EntersAlternate) => {
+                self.main_is_anchored = self.is_anchored;
+                self.main_is_blank_below = self.is_blank_below;
+                self.main_is_stale = false;
+                self.saved_adrift |= !self.is_anchored;
+            }
             Some(Effect::Restores) if !self.is_anchored || self.saved_adrift => self.lose_rows(),
             Some(Effect::MayMove) => self.lose_rows(),
             Some(Effect::Down(rows))
@@ -471,36 +494,41 @@ impl Screen {
     fn after(&mut self, effect: Option<Effect>, row_before: i32) {
         match effect {
             Some(Effect::EntersAlternate) => {
-                self.main_is_anchored = self.is_anchored;
-                self.main_is_stale = false;
                 self.is_anchored = false;
                 let blank = self.cell(Line(0), 0).clone();
                 self.forget();
+                self.is_blank_below = !self.has_background();
                 self.cleared = Some(blank);
             }
             Some(Effect::LeavesAlternate) => {
                 self.is_anchored = self.main_is_anchored;
-                if std::mem::take(&mut self.main_is_stale) || !self.is_anchored {
+                if std::mem::take(&mut self.main_is_stale) {
                     self.forget();
+                } else if !self.is_anchored {
+                    self.forget();
+                    self.is_blank_below = self.main_is_blank_below;
                 }
+                // The cursor was saved where it was when the other screen was entered.
+                self.saved_adrift |= !self.is_anchored;
             }
             Some(Effect::Resets) => {
                 self.is_anchored = true;
                 self.is_shifted = false;
                 self.has_region = false;
+                self.saved_adrift = false;
             }
             Some(Effect::Clears { all }) if !self.is_anchored => {
                 let blank = all.then(|| self.cell(Line(0), 0).clone());
+                let is_blank_below = if all { !self.has_background() } else { self.is_blank_below };
                 self.forget();
+                self.is_blank_below = is_blank_below;
                 self.cleared = blank;
             }
-            // The unknown part may have held half of a wide character.
-            Some(Effect::Edits) if self.edits_unknown => {
-                let row = self.term.grid().cursor.point.line;
-                if !self.cells(row, 0..self.columns()).all(|cell| cell.c == ' ') {
-                    self.fill(row, &unknown());
-                }
+            Some(Effect::ClearsBelow) if !self.is_anchored => {
+                self.is_blank_below = !self.has_background();
+                self.mend_row();
             }
+            Some(Effect::Edits | Effect::ClearsBelow) => self.mend_row(),
             Some(Effect::ScrollsRows) if !self.is_anchored => self.forget(),
             // At the terminal's top it may have stopped earlier than here.
             Some(Effect::Up) if !self.is_anchored => {
@@ -513,22 +541,35 @@ impl Screen {
         }
     }
 
+    /// After an edit of a row with unknown cells, which may have held half of a
+    /// wide character.
+    fn mend_row(&mut self) {
+        if std::mem::take(&mut self.edits_unknown) {
+            let row = self.term.grid().cursor.point.line;
+            if !self.cells(row, 0..self.columns()).all(|cell| cell.c == ' ') {
+                self.fill(row, &unknown());
+            }
+        }
+    }
+
     /// Makes all cells of the screen in use unknown. While the rows are not
     /// known either, the cursor is in the last one: what it leaves above it is
     /// what the terminal has above its own.
     fn forget(&mut self) {
-        self.cleared = None;
-        let (last, columns) = (self.last_row(), self.columns());
-        let grid = self.term.grid_mut();
-        for line in (0..=last.0).map(Line) {
-            for column in (0..columns).map(Column) {
-                grid[line][column] = unknown();
-            }
-        }
+        self.blot();
         if !self.is_anchored {
-            grid.cursor.point.line = last;
+            self.term.grid_mut().cursor.point.line = self.last_row();
             self.is_fresh = false;
+            self.is_blank_below = false;
             self.lines = 0;
+        }
+    }
+
+    /// Makes all cells of the screen in use unknown.
+    fn blot(&mut self) {
+        self.cleared = None;
+        for line in (0..=self.last_row().0).map(Line) {
+            self.fill(line, &unknown());
         }
     }
 
@@ -536,7 +577,9 @@ impl Screen {
     fn forget_all(&mut self) {
         self.is_anchored = false;
         self.main_is_anchored = false;
+        self.main_is_blank_below = false;
         self.main_is_stale = true;
+        self.saved_adrift = true;
         self.forget();
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Effect {
     Plain,
     /// Erases or moves a part of the cursor's row.
     Edits,
+    /// Clears the cursor's row from there on, and all rows below.
+    ClearsBelow,
     /// Names a row.
     Row,
     /// Sets or resets the rows that scroll.
@@ -44,7 +46,7 @@ pub(super) enum Effect {
 impl Effect {
     /// Whether the cursor's row stays what it is.
     pub(super) const fn keeps_rows(self) -> bool {
-        matches!(self, Self::Quiet | Self::Plain | Self::Edits)
+        matches!(self, Self::Quiet | Self::Plain | Self::Edits | Self::ClearsBelow)
     }
 
     /// Returns the effect of a sequence in a terminal with these modes.
@@ -94,7 +96,8 @@ impl Effect {
             (b"", b'u') => Self::Restores,
             (_, b'm') if is_beyond(parameters) => Self::Spoils,
             (b"4", b'h' | b'l') | (_, b'm' | b'n' | b'c' | b'i' | b't' | b'g') => Self::Quiet,
-            (_, b'J' | b'K' | b'P' | b'X' | b'@') => Self::Edits,
+            (_, b'J') => Self::ClearsBelow,
+            (_, b'K' | b'P' | b'X' | b'@') => Self::Edits,
             (_, b'C' | b'D' | b'G' | b'I' | b'Z' | b'`' | b'a' | b'b') => Self::Plain,
             _ => Self::Spoils,
         }
@@ -102,7 +105,8 @@ impl Effect {
 
     fn of_modes(modes: &[u8], is_set: bool, is_alternate: bool) -> Self {
         match modes {
-            b"1049" if is_set == is_alternate => Self::Quiet,
+            // Some terminals clear the screen or restore the cursor even so.
+            b"1049" if is_set == is_alternate => Self::MayMove,
             b"1049" if is_set => Self::EntersAlternate,
             b"1049" => Self::LeavesAlternate,
             b"6" => Self::MayMove,

@@ -186,6 +186,29 @@ fn nothing_is_covered_in_the_middle_of_a_sequence_or_character() {
 }
 
 #[test]
+fn rows_below_the_cursor_are_blank_only_while_nothing_else_can_be_there() {
+    let lines = "a\r\n".repeat(8);
+    let painted = "\x1b[H\x1b[2J1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n8";
+    for (before, after) in [
+        ("\x1b[44m\x1b[J\x1b[m", "a longer piece of text that wraps around"),
+        ("\x1b[44m\x1b[J\x1b[m", "\x1bD"),
+        ("\x1b[44m\x1b[J\x1b[m", &*lines),
+        // Saves the cursor in a row that nobody knows.
+        ("\x1b[?1049h\x1b[?1049l\x1b[H\x1b8\x1b[2L", "text\x1b[H"),
+        // Goes home without a word about rows.
+        (&*format!("{painted}\x1b[?6l"), &*lines),
+    ] {
+        for position in [Position::Top, Position::Inline] {
+            compare("", format!("{before}{after}").as_bytes(), position, b"later");
+        }
+    }
+    // Cleared to the end, they are blank again.
+    let cleared = format!("{painted}\x1b[H\x1b8\x1b[J");
+    let both = format!("{cleared}{}", "a\r\n".repeat(8 + 3));
+    compare("", both.as_bytes(), Position::Top, b"later").expect("rows that are known");
+}
+
+#[test]
 fn a_flood_is_skipped_but_for_what_it_sets() {
     let line = format!("{}\r\n", "flood".repeat(5));
     let flood = format!("\x1b[1m\x1b(0{}\x1b[m\x1b(B", line.repeat(40_000));
