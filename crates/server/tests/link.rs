@@ -4,7 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Client, command, connect, connect_within, hello, on_pty, only, open, read, write};
+use common::{
+    Client, command, connect, connect_by_kcp_over, connect_within, hello, on_pty, only, open, read,
+    sockets, sockets_one_way, write,
+};
 use proto::bus::{Alive, Rekey, Resize, Setting, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
@@ -398,11 +401,24 @@ async fn with_quic_a_key_request_is_stepped_over() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_says_that_it_hears_us_is_not_waited_for() {
+async fn a_client_that_our_packets_do_not_reach_is_not_waited_for() {
     let patience = Duration::from_millis(200);
-    let (connection, _link, served) = connect_within(ExtSet::all(), patience).await;
-    let brief = Timeouts { interval: Duration::from_millis(50), ..Timeouts::default() };
-    let (mut bus, _bus_in) = open(&connection, "bus").await;
-    write(&mut bus, &BusMessage::new(1, brief, ExtSet::all())).await;
+    let sockets = sockets_one_way();
+    let (_connection, _link, served, (mut bus, _bus_in)) =
+        connect_by_kcp_over(sockets, ExtSet::all(), patience).await;
+    write(&mut bus, &BusMessage::new(1, Timeouts::default(), ExtSet::all())).await;
     assert_eq!(common::soon("end", served).await.unwrap(), End::NoBus);
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_as_soon_as_it_was_heard_has_its_whole_alive_timeout() {
+    let patience = Duration::from_millis(200);
+    let timeouts = Timeouts { alive: 3 * patience, ..Timeouts::default() };
+    let (connection, link, served) = connect_within(ExtSet::all(), patience).await;
+    let client = Client::on(connection, link, served, ExtSet::all(), timeouts).await;
+    assert_eq!(common::soon("end", client.served).await.unwrap(), End::Silent, "by QUIC");
+    let (connection, link, served, bus) =
+        connect_by_kcp_over(sockets(), ExtSet::all(), patience).await;
+    let client = Client::on_bus(connection, link, served, bus, ExtSet::all(), timeouts).await;
+    assert_eq!(common::soon("end", client.served).await.unwrap(), End::Silent, "by KCP");
 }

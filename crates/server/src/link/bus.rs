@@ -26,9 +26,6 @@ const PRIORITY: i32 = 10;
 /// (PROTOCOL §16). A client that names none, or 0 for never, gets this one.
 const LONGEST_ALIVE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Heartbeat intervals within which the first word on the bus has to come.
-const FIRST_BEATS: u32 = 3;
-
 /// The other ends of what the bus has to say.
 pub(super) struct Outbox {
     pub(super) messages: mpsc::Receiver<Vec<u8>>,
@@ -69,12 +66,13 @@ impl Inner {
             for warning in &self.warnings {
                 self.warn(warning).await;
             }
-            self.read_bus(recv, hello.alive_timeout, hello.interval).await
+            self.read_bus(recv, hello.alive_timeout).await
         };
         let writer = self.write_bus(send, outbox);
         tokio::select! {
             (result, ()) = async { tokio::join!(reader, writer) } => result,
             never = self.hand_on_diagnostics() => never,
+            never = self.end_if_unheard() => never,
         }
     }
 
@@ -109,26 +107,26 @@ impl Inner {
         self.bus.send_replace(Bus::Finished);
     }
 
-    /// Obeys the client until the bus ends.
+    /// Ends a server that nobody has heard within the connect timeout.
     ///
-    /// That the bus is up says that packets come from the client. That they
-    /// reach it as well shows with its first heartbeat: without one a server
-    /// that nobody can hear would stay for the whole alive timeout.
-    async fn read_bus(
-        &self,
-        mut recv: RecvStream,
-        alive: Duration,
-        interval: Duration,
-    ) -> Result<(), ReadError> {
+    /// That the bus is up says that packets come from the client, not that ours
+    /// reach it; such a server would stay for the whole alive timeout. One that
+    /// was heard stays, however soon the client falls silent.
+    async fn end_if_unheard<T>(&self) -> T {
+        tokio::time::sleep(self.connect_timeout).await;
+        if !self.connection.was_heard() {
+            self.finish(End::NoBus);
+        }
+        std::future::pending().await
+    }
+
+    /// Obeys the client until the bus ends.
+    async fn read_bus(&self, mut recv: RecvStream, alive: Duration) -> Result<(), ReadError> {
         let alive = patience(alive);
         let mut last_alive = Instant::now();
-        let unheard = self.connect_timeout.max(interval.min(alive) * FIRST_BEATS);
-        let mut first_by = Some(last_alive + unheard);
         loop {
-            let silent_at = last_alive + alive;
-            let deadline = first_by.map_or(silent_at, |first_by| first_by.min(silent_at));
-            let Ok(order) = timeout_at(deadline, read_order(&mut recv)).await else {
-                self.finish(if deadline < silent_at { End::NoBus } else { End::Silent });
+            let Ok(order) = timeout_at(last_alive + alive, read_order(&mut recv)).await else {
+                self.finish(End::Silent);
                 return Ok(());
             };
             match order {
@@ -139,10 +137,6 @@ impl Inner {
                 Ok(Order::Message(message)) => {
                     if matches!(message, ToServer::Alive(_)) {
                         last_alive = Instant::now();
-                    }
-                    // Which may travel ahead of our answer.
-                    if !matches!(message, ToServer::Rekey(_)) {
-                        first_by = None;
                     }
                     // Within the same time: to answer takes a client that reads.
                     let obeyed = timeout_at(last_alive + alive, self.obey(message));

@@ -73,14 +73,22 @@ pub async fn connect_within(
 pub async fn connect_by_kcp(
     granted: ExtSet,
 ) -> (Connection, Link, JoinHandle<End>, (SendStream, RecvStream)) {
-    let (ours, theirs) = sockets();
+    connect_by_kcp_over(sockets(), granted, DEADLINE).await
+}
+
+/// As [`connect_by_kcp`], with the sockets of both and the server's patience.
+pub async fn connect_by_kcp_over(
+    (ours, theirs): (Arc<dyn PacketSocket>, Arc<dyn PacketSocket>),
+    granted: ExtSet,
+    connect_timeout: Duration,
+) -> (Connection, Link, JoinHandle<End>, (SendStream, RecvStream)) {
     let secrets = kcp_transport::generate_secrets().unwrap();
     let config = kcp_transport::Config::default();
     let listener = kcp_transport::Listener::new(theirs, &secrets, config).unwrap();
     let connection = kcp_transport::connect(ours, &secrets, config).unwrap();
     let bus = open(&connection, "bus").await;
     let accepted = soon("the client", listener.accept()).await;
-    let (link, served) = serve(accepted.unwrap(), granted, DEADLINE);
+    let (link, served) = serve(accepted.unwrap(), granted, connect_timeout);
     (connection, link, served, bus)
 }
 
@@ -137,7 +145,7 @@ impl Client {
         Self::on_bus(connection, link, served, bus, ext, Timeouts::default()).await
     }
 
-    async fn on_bus(
+    pub async fn on_bus(
         connection: Connection,
         link: Link,
         served: JoinHandle<End>,
@@ -348,6 +356,13 @@ pub fn only(ext: Ext) -> ExtSet {
 pub fn sockets() -> (Arc<dyn PacketSocket>, Arc<dyn PacketSocket>) {
     let (a, b) = (Arc::new(Mutex::new(Queue::default())), Arc::new(Mutex::new(Queue::default())));
     (Arc::new(Socket { to: a.clone(), from: b.clone() }), Arc::new(Socket { to: b, from: a }))
+}
+
+/// As [`sockets`]; what the second one sends goes nowhere.
+pub fn sockets_one_way() -> (Arc<dyn PacketSocket>, Arc<dyn PacketSocket>) {
+    let (there, back) = (Arc::<Mutex<Queue>>::default(), Arc::default());
+    let ours = Socket { to: there.clone(), from: Arc::default() };
+    (Arc::new(ours), Arc::new(Socket { to: back, from: there }))
 }
 
 #[derive(Debug, Default)]

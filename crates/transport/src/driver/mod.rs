@@ -204,6 +204,16 @@ impl Connection {
         }
     }
 
+    /// Returns whether our packets have reached the peer: QUIC's handshake shows
+    /// it, KCP knows with the first acknowledgement.
+    #[must_use]
+    pub fn was_heard(&self) -> bool {
+        match &self.0 {
+            ConnectionKind::Quic(_) => true,
+            ConnectionKind::Kcp(connection) => connection.was_heard(),
+        }
+    }
+
     /// Returns the smoothed round-trip time, as the transport measures it.
     #[must_use]
     pub fn rtt(&self) -> Duration {

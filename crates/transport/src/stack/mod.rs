@@ -541,6 +541,12 @@ impl Stack {
         self.kcp.as_ref().map_or(Duration::ZERO, |kcp| kcp.rtt().unwrap_or_else(|| kcp.rto()))
     }
 
+    /// Returns whether the peer has acknowledged anything: our packets reach it.
+    #[must_use]
+    pub fn was_heard(&self) -> bool {
+        self.kcp.as_ref().is_some_and(|kcp| kcp.delivered() > 0)
+    }
+
     /// Returns whether [`Stack::poll_transmit`] or [`Stack::poll_event`] should be
     /// drained after a read, which may make room for others' bytes.
     #[must_use]

@@ -225,6 +225,10 @@ impl KcpConnection {
         self.handle.0.lock().stack.rtt()
     }
 
+    pub(super) fn was_heard(&self) -> bool {
+        self.handle.0.lock().stack.was_heard()
+    }
+
     pub(super) fn update_keys(&self) {
         self.handle.0.update_keys();
     }
