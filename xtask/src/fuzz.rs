@@ -31,6 +31,8 @@ pub(crate) fn run(seconds: u32, target: Option<&str>) -> anyhow::Result<()> {
         ensure!(targets.iter().any(|name| name == target), "the targets are: {targets:?}");
     }
     let mut found = Vec::new();
+    // A target that does not build has found nothing.
+    shell::run(shell::command(&["cargo", "+nightly", "fuzz", "build"]))?;
     for name in targets.iter().filter(|name| target.is_none_or(|target| target == *name)) {
         match fuzz(name, seconds) {
             Ok(count) => shell::say(&format!("fuzz: {name}: {count} inputs, nothing found")),

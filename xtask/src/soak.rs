@@ -9,6 +9,8 @@ const CONFIGURATIONS: &str = "5000";
 
 /// How many seeds each simulation runs; `testkit::with_seeds` reads it.
 const SEEDS: &str = "10000";
+/// How often the property tests draw new cases.
+const PROPERTY_ROUNDS: usize = 50;
 /// The packages with such simulations.
 const SIMULATED: [&str; 4] = ["--package", "tssh-proxy", "--package", "tssh-transport"];
 
@@ -21,6 +23,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut simulations = shell::cargo(["test", "--locked"]);
     simulations.args(SIMULATED).env("TSSH_SEEDS", SEEDS);
     shell::run(simulations)?;
+    // Other cases each time; the test prints the one that fails.
+    for _ in 0..PROPERTY_ROUNDS {
+        let mut properties = shell::cargo(["test", "--workspace", "--exclude", "e2e", "--lib"]);
+        properties.env_remove("PROPTEST_RNG_SEED").arg("--quiet");
+        shell::run(properties)?;
+    }
     let mut configurations = shell::cargo(["test", "--package", "tssh", "--test", "ssh_config"]);
     configurations.env("TSSH_CONFIG_CASES", CONFIGURATIONS);
     shell::run(configurations)?;
