@@ -1,5 +1,7 @@
 //! Agent forwarding: programs on the far host use the agent of this side.
 
+use std::os::unix::net::UnixStream;
+
 use e2e::{Mode, Stdin, World, in_modes, wait_until};
 
 /// An agent with one key in it, for as long as the value lives.
@@ -17,7 +19,7 @@ impl Agent {
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("ssh-agent starts");
-        wait_until("the agent listens", || socket.exists());
+        wait_until("the agent listens", || UnixStream::connect(&socket).is_ok());
         let key = world.keygen("in_agent", "");
         let added = world.program("ssh-add").command([key]).env("SSH_AUTH_SOCK", &socket).output();
         added.assert_status(0);

@@ -1,5 +1,6 @@
 //! Who we are: keys, passphrases, the agent.
 
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 
 use e2e::{Mode, World, in_modes, wait_until};
@@ -47,7 +48,7 @@ fn the_agent_signs_for_a_key_it_holds(mode: Mode) {
     let agent =
         world.program("ssh-agent").command(["-D".as_ref(), "-a".as_ref(), socket.as_os_str()]);
     let agent = agent.start();
-    wait_until("the agent listens", || socket.exists());
+    wait_until("the agent listens", || UnixStream::connect(&socket).is_ok());
     let add = world.program("ssh-add").env("SSH_AUTH_SOCK", &socket);
     add.command([world.path("id")]).output().assert_status(0);
     // Only the agent can do it now.

@@ -236,7 +236,7 @@ impl SshAgent {
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("ssh-agent comes with ssh");
-        while !socket.exists() {
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             std::thread::yield_now();
         }
         Self { child, socket }
