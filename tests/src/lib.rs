@@ -38,7 +38,7 @@ pub use world::{HOST, World, WorldBuilder};
 /// Defines one `#[test]` per mode for a function that takes a [`Mode`].
 ///
 /// The first word says which modes: `everywhere` (OpenSSH, plain ssh, both
-/// carriers of QUIC), `tssh` (all but OpenSSH), `link` (both carriers), `quic`
+/// carriers of QUIC), `login` (OpenSSH and plain ssh), `tssh` (all but OpenSSH), `link` (both carriers), `quic`
 /// (both carriers, where KCP lacks a word for something), `udp`
 /// (QUIC on UDP only). The tests are called `function::mode`.
 #[macro_export]
@@ -54,6 +54,7 @@ macro_rules! in_modes {
     (link, $body:ident) => {
         $crate::in_modes!(@ $body udp Udp, tcp Tcp, kcp Kcp, kcp_tcp KcpTcp);
     };
+    (login, $body:ident) => { $crate::in_modes!(@ $body openssh OpenSsh, plain Plain); };
     (quic, $body:ident) => { $crate::in_modes!(@ $body udp Udp, tcp Tcp); };
     (udp, $body:ident) => { $crate::in_modes!(@ $body udp Udp, kcp Kcp); };
     (@ $body:ident $($test:ident $mode:ident),+) => {

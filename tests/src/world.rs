@@ -462,6 +462,18 @@ impl World {
         )
     }
 
+    /// Gives the host a further name in the client's configuration, with these lines first.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    pub fn add_host(&self, name: &str, lines: &str) {
+        let config = fs::read_to_string(self.path("config")).expect("the client's configuration");
+        let block = config.split("\nHost ").next().unwrap_or_default();
+        let block =
+            block.replacen(&format!("Host {HOST}\n"), &format!("Host {name}\n{lines}\n"), 1);
+        self.write("config", format!("{config}\n{block}"));
+    }
+
     fn set_client_port(&self, port: u16) {
         let config = fs::read_to_string(self.path("config")).expect("the client's configuration");
         let config =

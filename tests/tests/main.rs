@@ -17,6 +17,7 @@ mod flags;
 mod forward;
 mod handover;
 mod hostkey;
+mod jump;
 mod leftovers;
 mod missing;
 mod notice;

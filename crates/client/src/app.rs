@@ -2,8 +2,10 @@
 //!
 //! Log in; if UDP is wanted start tsshd and move over; run the session; leave.
 
+mod connect;
+mod failure;
+
 use std::env::VarError;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,22 +14,20 @@ use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
 use crate::background::Release;
-use crate::bootstrap::{self, StartError, Started};
 use crate::config::forward::Connect;
 use crate::config::{
     ForwardAgent, IdentityAgent, LogLevel, NoticeSettings, RequestTty, SessionType, Settings,
     UdpMode,
 };
 use crate::forward::{self, Forwarder, NotSetUp};
-use crate::guard::{self, Farewell, Guard};
-use crate::link::{Link, LinkError};
-use crate::login::{self, Login, LoginError};
-use crate::remote::system::{self, System};
+use crate::guard::{self, Guard};
+use crate::remote::system::System;
 use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest, Target};
 use crate::report::{FAILURE, Reporter};
 use crate::session::{self, Options, Outcome, Signals};
 use crate::sys::tty;
-use crate::terminal::prompt::TtyUi;
+use connect::Connected;
+use failure::Failure;
 
 /// `TERM` of the pty that tsshd is started in, where the local one has none (PROTOCOL §1.1).
 const BOOTSTRAP_TERM: &str = "xterm-256color";
@@ -37,20 +37,25 @@ const REASON_GRACE: Duration = Duration::from_secs(1);
 
 /// Logs in, runs what was asked for, and returns the exit status.
 ///
-/// `system` logs in instead of us; `release` is what lets go of the shell when the login is
+/// `hops` are the jump hosts on the way, the nearest first; `system` logs in instead of us; `release` is what lets go of the shell when the login is
 /// complete (`-f`).
 pub async fn run(
     settings: Settings,
+    hops: Vec<Settings>,
     command: Vec<u8>,
     system: Option<ViaSystem>,
     release: Option<Release>,
 ) -> u8 {
     let reporter = Reporter::new(settings.log_level);
-    for warning in &settings.warnings {
+    for warning in settings.warnings.iter().chain(hops.iter().flat_map(|hop| &hop.warnings)) {
         reporter.warning(warning);
     }
-    let run = Run { settings, reporter, system, release: Mutex::new(release) };
-    match run.whole(command).await {
+    let mut run = Run { settings, hops, reporter, system, release: Mutex::new(release) };
+    let outcome = match run.check_way() {
+        Ok(()) => run.whole(command).await,
+        Err(failure) => Err(failure),
+    };
+    match outcome {
         Ok(status) => status,
         Err(Failure::Replaced(status)) => status,
         Err(failure) => {
@@ -71,69 +76,11 @@ pub struct ViaSystem {
 
 struct Run {
     settings: Settings,
+    /// The jump hosts, the nearest first.
+    hops: Vec<Settings>,
     reporter: Reporter,
     system: Option<ViaSystem>,
     release: Mutex<Option<Release>>,
-}
-
-/// The far host, and how a guard ends what we leave there.
-type Connected = (Arc<dyn Remote>, Option<Farewell>);
-
-/// Why nothing could be run.
-enum Failure {
-    Login(LoginError),
-    Start(StartError),
-    Link(LinkError),
-    Remote {
-        error: RemoteError,
-        linked: bool,
-    },
-    Usage(&'static str),
-    /// Another program did the work, and ended so.
-    Replaced(u8),
-}
-
-impl Failure {
-    fn report(&self, reporter: Reporter) {
-        match self {
-            // In ssh's own words, which are complete.
-            Self::Login(error) => reporter.plain_error(error),
-            // The refusals of a login come in ssh's own words, too.
-            Self::Remote { error: RemoteError::Refused { reason, .. }, linked: false } => {
-                reporter.plain_error(reason);
-            }
-            Self::Remote { error, .. } => reporter.error(error, None),
-            Self::Usage(text) => reporter.plain_error(text),
-            Self::Replaced(_) => {}
-            Self::Start(error) => reporter.error(error, Some(start_hint(error))),
-            Self::Link(error) => reporter.error(error, link_hint(error).as_deref()),
-        }
-    }
-}
-
-/// The next step after the server program did not come up.
-fn start_hint(error: &StartError) -> &'static str {
-    match error {
-        StartError::Missing { .. } => {
-            "Install tsshd there, name it with --tsshd-path, or use plain ssh with --tcp."
-        }
-        _ => "Use plain ssh with --tcp, or see what the server program says with --debug.",
-    }
-}
-
-/// The next step after the link did not come up.
-fn link_hint(error: &LinkError) -> Option<String> {
-    match error {
-        LinkError::Silent { carrier, port, .. } => Some(format!(
-            "A firewall may block {carrier} port {port}: open it, choose other ports with \
-             --tsshd-port{}, or use plain ssh with --tcp.",
-            if *carrier == "UDP" { ", use TCP with -o UdpProxyMode=TCP" } else { "" },
-        )),
-        LinkError::NoKeys(_) | LinkError::Info(_) => {
-            Some("Install the same version of tssh and tsshd on both hosts.".into())
-        }
-        _ => None,
-    }
 }
 
 impl Run {
@@ -158,15 +105,16 @@ impl Run {
         guard: Option<&mut Guard>,
     ) -> Result<u8, Failure> {
         let Some(request) = request else { return self.hold(guard).await };
-        let remote = self.connect_guarded(guard).await?;
-        let forwarder = self.forwarder(&remote);
+        let connected = self.connect_guarded(guard).await?;
+        let remote = &connected.remote;
+        let forwarder = self.forwarder(remote);
         let status = match forwarder.set_up().await {
             Ok(()) if !self.let_go() => Ok(FAILURE),
             Ok(()) => self.session(remote.as_ref(), request, &forwarder).await,
             Err(NotSetUp) => Ok(FAILURE),
         };
         drop(forwarder);
-        remote.close().await;
+        connected.close().await;
         status
     }
 
@@ -177,18 +125,18 @@ impl Run {
     }
 
     /// Connects, and has the guard look after what that leaves on the far host.
-    async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Arc<dyn Remote>, Failure> {
-        let (remote, farewell) = self.connect().await?;
+    async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Connected, Failure> {
+        let mut connected = self.connect().await?;
         if let Some(guard) = guard {
             guard::wait_ready();
             if self.settings.background {
                 guard.leave_terminal();
             }
-            if let Some(farewell) = farewell {
+            if let Some(farewell) = connected.farewell.take() {
                 guard.entrust(&farewell);
             }
         }
-        Ok(remote)
+        Ok(connected)
     }
 
     /// Returns what to run, by ssh's rules; `None` for `-N`.
@@ -210,7 +158,7 @@ impl Run {
             SessionType::Default => Program::Exec(command),
         };
         let pty = self.wants_pty(&program).then(|| PtyRequest {
-            term: self.term().unwrap_or_default(),
+            term: term(settings).unwrap_or_default(),
             size: tty::size(),
             modes: tty::modes(),
         });
@@ -219,7 +167,7 @@ impl Run {
                 self.reporter.warning(&format_args!("{name} is not UTF-8 and is not sent"));
             }
         }
-        Ok(Some(SessionRequest { program, pty, env: self.env() }))
+        Ok(Some(SessionRequest { program, pty, env: env(settings) }))
     }
 
     /// Decides about the pty as ssh does.
@@ -236,100 +184,6 @@ impl Run {
             return false;
         }
         wanted
-    }
-
-    fn term(&self) -> Option<String> {
-        let set = self.settings.set_env.iter().find(|(name, _)| name == "TERM");
-        set.map(|(_, value)| value.clone()).or_else(|| std::env::var("TERM").ok())
-    }
-
-    /// Returns the variables to send, SetEnv's after (and above) SendEnv's.
-    fn env(&self) -> Vec<(String, String)> {
-        let sent = self.settings.send_env.iter();
-        sent.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
-            .chain(self.settings.set_env.iter().cloned())
-            .collect()
-    }
-
-    /// Starts the server by another program's login.
-    async fn connect_by(&self, system: &ViaSystem) -> Result<Connected, Failure> {
-        let term = self.term().unwrap_or_else(|| BOOTSTRAP_TERM.into());
-        let settings = &self.settings;
-        let started =
-            match bootstrap::start_server(&system.login, settings, &term, self.env()).await {
-                Ok(started) => started,
-                Err(error) if settings.udp.explicit => return Err(Failure::Start(error)),
-                Err(error) => {
-                    if tty::stderr_is_tty() {
-                        self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
-                    }
-                    let status = system.whole.run().await.ok().and_then(|status| status.code());
-                    let status = status.and_then(|status| u8::try_from(status).ok());
-                    return Err(Failure::Replaced(status.unwrap_or(FAILURE)));
-                }
-            };
-        let host = settings.host_name.as_str();
-        let family = settings.address_family;
-        let peer = system::address_of(host, |address| family.allows(address)).await;
-        let peer = peer.map_err(|reason| {
-            Failure::Login(LoginError::Resolve { host: host.to_owned(), reason })
-        })?;
-        self.link(peer, started, std::future::ready(())).await
-    }
-
-    async fn connect(&self) -> Result<Connected, Failure> {
-        if let Some(system) = &self.system {
-            return self.connect_by(system).await;
-        }
-        let ui = TtyUi::new(self.settings.log_level, self.settings.askpass.clone());
-        let login = login::connect(&self.settings, &ui).await.map_err(Failure::Login)?;
-        if self.settings.udp.mode == UdpMode::No {
-            return Ok((Arc::new(login), None));
-        }
-        let term = self.term().unwrap_or_else(|| BOOTSTRAP_TERM.into());
-        match bootstrap::start_server(&login, &self.settings, &term, self.env()).await {
-            Ok(started) => self.move_over(login, started).await,
-            Err(error) if !self.settings.udp.explicit && error.leaves_login_usable() => {
-                // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8).
-                if tty::stderr_is_tty() {
-                    self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
-                }
-                Ok((Arc::new(login), None))
-            }
-            Err(error) => Err(Failure::Start(error)),
-        }
-    }
-
-    async fn move_over(&self, login: Login, started: Started) -> Result<Connected, Failure> {
-        let Some(peer) = login.peer_addr() else {
-            return Err(Failure::Link(LinkError::Malformed("address of the login")));
-        };
-        self.link(peer, started, async move { login.close().await }).await
-    }
-
-    /// Moves to the server that was started; `farewell` ends the login.
-    async fn link(
-        &self,
-        peer: SocketAddr,
-        started: Started,
-        farewell: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Connected, Failure> {
-        let Started { info, session } = started;
-        let link = Link::connect(info, peer, &self.settings.udp).await;
-        // The login has served its purpose either way; its farewell costs the session nothing.
-        tokio::spawn(async move {
-            drop(session);
-            farewell.await;
-        });
-        let link = link.map_err(Failure::Link)?;
-        let (source, reporter) = (link.clone(), self.reporter);
-        tokio::spawn(async move {
-            while let Some(warning) = source.next_warning().await {
-                reporter.warning(&format_args!("server: {warning}"));
-            }
-        });
-        let farewell = link.farewell().cloned();
-        Ok((Arc::new(link), farewell))
     }
 
     async fn session(
@@ -393,7 +247,8 @@ impl Run {
 
     /// Returns how to tell that the link is away, where the terminal can be told anything.
     fn notice(&self) -> Option<(NoticeSettings, Duration)> {
-        let can_address_rows = self.term().is_some_and(|term| !matches!(&*term, "" | "dumb"));
+        let can_address_rows =
+            term(&self.settings).is_some_and(|term| !matches!(&*term, "" | "dumb"));
         // Diagnostics come at any time, and nobody knows what is below them.
         let is_quiet = self.settings.log_level < LogLevel::Debug1 || !tty::stderr_is_tty();
         let udp = &self.settings.udp;
@@ -417,11 +272,12 @@ impl Run {
                 return Ok(FAILURE);
             }
         };
-        let remote = tokio::select! {
-            remote = self.connect_guarded(guard) => remote?,
+        let connected = tokio::select! {
+            connected = self.connect_guarded(guard) => connected?,
             kind = signals.leave() => return Ok(status_of_leaving(kind)),
         };
-        let forwarder = self.forwarder(&remote);
+        let remote = &connected.remote;
+        let forwarder = self.forwarder(remote);
         let held = async {
             forwarder.set_up().await?;
             if !self.let_go() {
@@ -440,7 +296,7 @@ impl Run {
             kind = signals.leave() => status_of_leaving(kind),
         };
         drop(forwarder);
-        remote.close().await;
+        connected.close().await;
         Ok(status)
     }
 
@@ -492,6 +348,20 @@ impl Run {
             Err(NotSetUp) => FAILURE,
         }
     }
+}
+
+/// Returns the value of `TERM` for the far side.
+fn term(settings: &Settings) -> Option<String> {
+    let set = settings.set_env.iter().find(|(name, _)| name == "TERM");
+    set.map(|(_, value)| value.clone()).or_else(|| std::env::var("TERM").ok())
+}
+
+/// Returns the variables to send, SetEnv's after (and above) SendEnv's.
+fn env(settings: &Settings) -> Vec<(String, String)> {
+    let sent = settings.send_env.iter();
+    sent.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
+        .chain(settings.set_env.iter().cloned())
+        .collect()
 }
 
 /// Returns the status of a run without a session that a signal ended: what service managers

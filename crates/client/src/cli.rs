@@ -151,6 +151,8 @@ pub(crate) enum Flag {
     Compression,
     /// `-L`, `-D`, `-R`: the keyword, and a specification that makes sense.
     Forward(&'static str, String),
+    /// `-J`
+    Jump(String),
     /// `-W`
     Stdio(Connect),
     /// Flags that replace the value of a keyword, whatever set it before: `-c`, `-m`, `-e`, `-b`.
@@ -228,8 +230,9 @@ const SWITCHES: &[&str] = &[
     "2", "4", "6", "A", "C", "G", "N", "T", "V", "a", "f", "g", "k", "n", "q", "s", "t", "v", "x",
     "y",
 ];
-const VALUED: &[&str] =
-    &["B", "D", "E", "F", "L", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p"];
+const VALUED: &[&str] = &[
+    "B", "D", "E", "F", "J", "L", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p",
+];
 /// Our own options without a value, and those with one.
 const LONG_SWITCHES: &[&str] =
     &["debug", "help", "kcp", "quic", "tcp", "udp", "version", "via-ssh"];
@@ -331,6 +334,7 @@ impl CommandLine {
             "D" => Flag::Forward("dynamicforward", forward(value, Kind::Dynamic, "dynamic")?),
             "L" => Flag::Forward("localforward", forward(value, Kind::Local, "local")?),
             "R" => Flag::Forward("remoteforward", forward(value, Kind::Remote, "remote")?),
+            "J" => Flag::Jump(owned()),
             "W" => self.stdio(value)?,
             "A" => Flag::Replace("forwardagent", "yes".to_owned()),
             "a" => Flag::Replace("forwardagent", "no".to_owned()),
@@ -437,7 +441,7 @@ impl CommandLine {
 }
 
 /// Takes `[user@]host[:port][/]` apart, percent-decoded.
-fn uri(rest: &str) -> Option<(Option<String>, String, Option<u16>)> {
+pub(crate) fn uri(rest: &str) -> Option<(Option<String>, String, Option<u16>)> {
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains('/') {
         return None;
@@ -483,12 +487,12 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn unfit_for_host(c: char) -> bool {
+pub(crate) fn unfit_for_host(c: char) -> bool {
     "'`\"$\\;&<>|(){}".contains(c) || c.is_ascii_whitespace() || c.is_ascii_control()
 }
 
 /// Writes `keyword value` so that the reader of configuration lines gets the value back unchanged.
-fn keyword_line(keyword: &str, value: &str) -> String {
+pub(crate) fn keyword_line(keyword: &str, value: &str) -> String {
     let mut line = format!("{keyword} \"");
     for c in value.chars() {
         if c == '"' || c == '\\' {
@@ -665,7 +669,7 @@ mod tests {
 
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
-        for flag in ["-J", "-X", "-I", "-K", "-M", "-O", "--attach"] {
+        for flag in ["-X", "-I", "-K", "-M", "-O", "--attach"] {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
         }

@@ -36,19 +36,24 @@ fn main() -> ExitCode {
     if let Err(error) = logging::redirect(line.log_file.as_deref(), line.syslog) {
         return fail(&error);
     }
-    let settings =
-        Environment::of_process().and_then(|environment| config::resolve(&line, &environment));
-    let settings = match settings {
-        Ok(settings) => settings,
+    let resolved = Environment::of_process().and_then(|environment| {
+        let settings = config::resolve(&line, &environment)?;
+        // Whoever logs in instead of us finds the way as well.
+        let goes = line.action == Action::Connect && settings.login_command.is_none();
+        let hops = if goes { config::hops(&line, &environment, &settings)? } else { Vec::new() };
+        Ok((settings, hops))
+    });
+    let (settings, hops) = match resolved {
+        Ok(resolved) => resolved,
         Err(error) => return fail(&error),
     };
     if line.action == Action::PrintConfig {
         return say(&mut std::io::stdout(), &settings.to_lines().join("\n"));
     }
-    connect(&line, settings)
+    connect(&line, settings, hops)
 }
 
-fn connect(line: &CommandLine, settings: Settings) -> ExitCode {
+fn connect(line: &CommandLine, settings: Settings, hops: Vec<Settings>) -> ExitCode {
     logging::set_facility(settings.syslog_facility);
     logging::start(settings.log_level);
     let system = settings.login_command.clone().map(|command| ViaSystem {
@@ -70,7 +75,7 @@ fn connect(line: &CommandLine, settings: Settings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let status = runtime.block_on(app::run(settings, words.join(&b' '), system, release));
+    let status = runtime.block_on(app::run(settings, hops, words.join(&b' '), system, release));
     // A name still being looked up must not hold the exit.
     runtime.shutdown_background();
     ExitCode::from(status)

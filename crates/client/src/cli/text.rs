@@ -7,7 +7,7 @@ pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
 pub const USAGE: &str = "\
 usage: tssh [-46AaCfGgkNnqsTtVvxy] [-B bind_interface] [-b bind_address]
             [-c cipher_spec] [-D [bind_address:]port] [-E log_file] [-e escape_char]
-            [-F configfile] [-i identity_file] [-L address] [-l login_name]
+            [-F configfile] [-i identity_file] [-J destination] [-L address] [-l login_name]
             [-m mac_spec] [-o option] [-P tag] [-p port] [-R address]
             [-W host:port] [--via-ssh]
             [--udp | --quic | --kcp | --tcp] [--tsshd-path path] [--tsshd-port ports]
@@ -44,6 +44,7 @@ As in ssh:
   -g                  let other hosts use local forwards
   -G                  print the resolved configuration
   -i file             private key; may be repeated
+  -J hosts            hosts to go through, [user@]host[:port], comma separated
   -L [bind:]port:host:hostport (or socket paths)
                       forward connections to this side
   -l user             user to log in as
@@ -68,7 +69,6 @@ As in ssh:
 pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("-1", "SSH protocol v.1 is no longer supported"),
     ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s), or use --via-ssh"),
-    ("-J", "jump hosts; use ssh -J"),
     ("-K", "GSSAPI; log in by ssh with --via-ssh"),
     ("-M", "connection sharing; use ssh -M"),
     ("-O", "connection sharing; use ssh -O"),

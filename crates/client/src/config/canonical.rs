@@ -4,6 +4,7 @@
 //! names. The look-up is injected, so that tests need no name server.
 
 use super::error::ConfigError;
+use super::jump::{self, Proxy};
 use super::options::{Options, is_yes};
 
 /// Returns the host name to use: completed, or as it was.
@@ -17,7 +18,12 @@ pub(super) fn host_name(
     host: &str,
     exists: impl Fn(&str) -> bool,
 ) -> Result<String, ConfigError> {
-    if !asked_for(options) {
+    // A name that a proxy will look up is the proxy's affair, as in OpenSSH.
+    let always = options
+        .word("canonicalizehostname")
+        .is_some_and(|word| word.eq_ignore_ascii_case("always"));
+    let direct = always || jump::proxy(options) == Proxy::Direct;
+    if !asked_for(options) || !direct {
         return Ok(host.to_owned());
     }
     // A name with a dot at its end is complete.

@@ -83,6 +83,7 @@ fn criterion(pass: &Pass<'_>, name: &str, argument: &str) -> Result<bool, String
                 original_host: pass.original_host,
                 port: options.word("port").and_then(|port| port.parse().ok()).unwrap_or(22),
                 user,
+                jump_host: None,
                 host_key_alias: options.word("hostkeyalias"),
             };
             let command = tokens.expand(argument)?;

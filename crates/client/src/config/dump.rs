@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::forward::{Connect, Forward};
+use super::jump::Proxy;
 use super::settings::*;
 
 impl Settings {
@@ -41,6 +42,12 @@ impl Settings {
         }
         if let Some(interface) = &self.bind_interface {
             out.put("bindinterface", interface);
+        }
+        out.flag("proxyusefdpass", self.proxy_hands_over);
+        match &self.proxy {
+            Proxy::Direct => {}
+            Proxy::Command(command) => out.put("proxycommand", command),
+            Proxy::Jump(jump) => out.put("proxyjump", jump.to_string()),
         }
         let (bytes, time) = (self.rekey_bytes.unwrap_or(0), seconds(self.rekey_interval, "0"));
         out.put("rekeylimit", format!("{bytes} {time}"));

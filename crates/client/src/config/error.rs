@@ -75,6 +75,9 @@ pub enum ConfigError {
     /// `RefuseConnection` applies.
     #[error("RefuseConnection requested: {0}")]
     Refused(String),
+    /// A jump host is reached by way of itself.
+    #[error("jumphost loop via {0}")]
+    JumpLoop(String),
     /// The account of the user cannot be found.
     #[error("No user exists for uid {0}")]
     NoAccount(u32),

@@ -20,6 +20,8 @@ pub(super) struct Tokens<'a> {
     pub(super) port: u16,
     /// `%r`
     pub(super) user: &'a str,
+    /// `%j`
+    pub(super) jump_host: Option<&'a str>,
     /// `%k`
     pub(super) host_key_alias: Option<&'a str>,
 }
@@ -76,8 +78,7 @@ impl Tokens<'_> {
             'd' => self.environment.home.to_string_lossy().into_owned(),
             'h' => self.host.to_owned(),
             'i' => self.environment.uid.to_string(),
-            // There is no jump host in this version.
-            'j' => String::new(),
+            'j' => self.jump_host.unwrap_or_default().to_owned(),
             'k' => self.host_key_alias.unwrap_or(self.original_host).to_owned(),
             'L' => local.split('.').next().unwrap_or_default().to_owned(),
             'l' => local.clone(),

@@ -44,6 +44,8 @@ pub(super) enum Form {
     Permits,
     /// An octal number.
     Octal,
+    /// Jump hosts: the rest of the line as it is.
+    Jump,
     /// The rest of the line as it is.
     Rest,
     /// Whatever follows; not looked at.
@@ -128,19 +130,6 @@ const fn refused(
     }
 }
 
-/// A jump host and a proxy command exclude each other: whichever comes first fills the one place.
-const fn proxy(name: &'static str, form: Form) -> Keyword {
-    Keyword {
-        name,
-        slot: "proxy",
-        form,
-        standing: Standing::Refused {
-            unless: &["none"],
-            reason: "jump hosts and proxy commands are not in this version, and connecting directly would reach another place",
-        },
-    }
-}
-
 const OFF: &[&str] = &["no", "false"];
 
 const KEYWORDS: &[Keyword] = &[
@@ -193,6 +182,10 @@ const KEYWORDS: &[Keyword] = &[
     honoured("permitremoteopen", Form::Permits),
     honoured("port", Form::Port),
     honoured("preferredauthentications", Form::Word),
+    // A jump host and a proxy command exclude each other: the first to come fills the one place.
+    alias("proxycommand", "proxy", Form::Rest),
+    alias("proxyjump", "proxy", Form::Jump),
+    honoured("proxyusefdpass", Form::Flag),
     honoured("pubkeyacceptedalgorithms", Form::Word),
     alias("pubkeyacceptedkeytypes", "pubkeyacceptedalgorithms", Form::Word),
     honoured(
@@ -251,9 +244,6 @@ const KEYWORDS: &[Keyword] = &[
     warned("udpremoteforward", &[], "forwarding is not in this version"),
     refused("udpsessionattach", OFF, "attaching to a running session is not in this version"),
     refused("udpsessionname", &[], "attaching to a running session is not in this version"),
-    // OpenSSH's, refused: to go on without them would be unsafe or reach another place.
-    proxy("proxycommand", Form::Rest),
-    proxy("proxyjump", Form::Word),
     // OpenSSH's, not honoured, and missed.
     warned("forwardx11", OFF, "X11 forwarding is not in this version"),
     warned(
@@ -292,7 +282,6 @@ const KEYWORDS: &[Keyword] = &[
     ignored("localcommand"),
     ignored("logverbose"),
     ignored("obscurekeystroketiming"),
-    ignored("proxyusefdpass"),
     ignored("securitykeyprovider"),
     ignored("smartcarddevice"),
     ignored("tunneldevice"),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::forward::{Forward, Kind};
+use super::jump::Jump;
 use super::keywords::{Form, Keyword};
 use super::lex;
 use super::settings::AddKeys;
@@ -248,10 +249,13 @@ pub(super) fn rekey_limit(values: &[String]) -> Option<(u64, Duration)> {
 fn check(keyword: &Keyword, rest: &str) -> Result<Vec<String>, String> {
     let values = lex::arguments(rest).map_err(|_| "invalid quotes".to_owned())?;
     match keyword.form {
-        Form::Rest => {
+        Form::Rest | Form::Jump => {
             let value = rest.trim_start_matches([' ', '\t', '=']);
             return match value.is_empty() {
                 true => Err("Missing argument.".to_owned()),
+                false if keyword.form == Form::Jump && Jump::parse(value).is_err() => {
+                    Err(format!("Invalid ProxyJump \"{value}\""))
+                }
                 false => Ok(vec![value.to_owned()]),
             };
         }

@@ -13,6 +13,7 @@ use super::error::{ConfigError, system_text};
 use super::expand::{self, Tokens};
 use super::files::Pass;
 use super::forward::{Connect, Forward, Kind, Listen};
+use super::jump::{self, Jump, Proxy};
 use super::keywords::{self, Keyword, Standing};
 use super::options::{self, Options, Origin, Setting};
 use super::paths::Paths;
@@ -128,6 +129,7 @@ impl<'a> Draft<'a> {
                     self.replace("stdinnull", "yes");
                 }
                 Flag::NullInput => self.replace("stdinnull", "yes"),
+                Flag::Jump(hosts) => self.jump(hosts)?,
                 Flag::Forward(slot, spec) => self.options.add_forward(known(slot), spec),
                 Flag::Stdio(_) => {
                     self.replace("requesttty", "no");
@@ -157,6 +159,23 @@ impl<'a> Draft<'a> {
     fn option(&mut self, text: &str) -> Result<(), ConfigError> {
         let line = self.line;
         self.pass(&line.host, false).command_line_option(text)
+    }
+
+    /// Takes the hosts of `-J`.
+    fn jump(&mut self, hosts: &str) -> Result<(), ConfigError> {
+        match self.options.get("proxy").map(|setting| setting.keyword.name) {
+            Some("proxyjump") => Err(ConfigError::Conflict(
+                "Only a single -J option is permitted (use commas to separate multiple jump hops)",
+            )),
+            Some(_) => Err(ConfigError::Conflict("Cannot specify -J with ProxyCommand")),
+            None if Jump::parse(hosts).is_err() => {
+                Err(ConfigError::Conflict("Invalid -J argument"))
+            }
+            None => {
+                self.replace("proxyjump", hosts);
+                Ok(())
+            }
+        }
     }
 
     fn replace(&mut self, slot: &str, value: &str) {
@@ -263,12 +282,17 @@ impl<'a> Draft<'a> {
         let port = options.word("port").and_then(|port| port.parse().ok());
         let port = port.unwrap_or(22);
         let host_key_alias = options.word("hostkeyalias").map(str::to_ascii_lowercase);
+        let proxy = jump::proxy(options);
         let tokens = Tokens {
             environment: self.environment,
             host: &host_name,
             original_host: &self.line.host,
             port,
             user,
+            jump_host: match &proxy {
+                Proxy::Jump(jump) => Some(&jump.host),
+                Proxy::Direct | Proxy::Command(_) => None,
+            },
             host_key_alias: host_key_alias.as_deref(),
         };
         let paths = Paths { tokens: &tokens, options };
@@ -283,10 +307,12 @@ impl<'a> Draft<'a> {
             ));
         }
         let rekey = options::rekey_limit(options.words("rekeylimit"));
-        Ok(Settings {
+        let settings = Settings {
             original_host: self.line.host.clone(),
             port,
             user: user.to_owned(),
+            proxy: proxy.clone(),
+            proxy_hands_over: options.flag("proxyusefdpass").unwrap_or(false),
             address_family: match options.word("addressfamily") {
                 Some(word) if word.eq_ignore_ascii_case("inet") => AddressFamily::Inet,
                 Some(word) if word.eq_ignore_ascii_case("inet6") => AddressFamily::Inet6,
@@ -372,8 +398,14 @@ impl<'a> Draft<'a> {
             forwards: self.forwards(&tokens, paths.forward_agent()?)?,
             udp,
             warnings: self.warnings,
-            host_name,
-        })
+            host_name: host_name.clone(),
+        };
+        match proxy {
+            Proxy::Jump(jump) if settings.is_own_jump(&jump) => {
+                Err(ConfigError::JumpLoop(jump.host))
+            }
+            _ => Ok(settings),
+        }
     }
 
     /// Refuses what must not be ignored, and warns of what is.
@@ -517,7 +549,7 @@ fn expand_sockets(forward: Forward, tokens: &Tokens<'_>) -> Result<Forward, Conf
 
 /// Returns whether a user name of the command line could act on a shell it reaches through `%r`;
 /// OpenSSH's rule since 9.6.
-fn unfit_for_user(user: &str) -> bool {
+pub(super) fn unfit_for_user(user: &str) -> bool {
     user.starts_with('-')
         || user.ends_with('\\')
         || user.chars().any(|c| c.is_ascii_control() || "'`\";&<>|(){}".contains(c))
@@ -655,21 +687,10 @@ mod tests {
 
     #[test]
     fn what_would_lead_elsewhere_is_refused_and_what_is_only_missed_is_said() {
-        for config in [
-            "ProxyJump bastion\n",
-            "ProxyCommand nc %h %p\n",
-            "UdpSessionAttach yes\n",
-            "RefuseConnection no\n",
-        ] {
+        for config in ["UdpSessionAttach yes\n", "RefuseConnection no\n"] {
             assert!(parse_file(config.as_bytes()).is_err(), "{config}");
         }
-        for config in [
-            "ProxyJump none\nProxyCommand nc %h %p\n",
-            "ProxyCommand none\nProxyJump x\n",
-            "Host other\n ProxyJump x\n",
-            "ForwardAgent no\n",
-            "ClearAllForwardings yes\nLocalForward 1 h:2\n",
-        ] {
+        for config in ["ForwardAgent no\n", "ClearAllForwardings yes\nLocalForward 1 h:2\n"] {
             let settings = parse_file(config.as_bytes()).expect(config);
             assert_eq!(settings.warnings, [""; 0], "{config}");
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::forward::{Connect, Forward};
+use super::jump::Proxy;
 
 /// The settings of one destination after flags, `-o` options and files were merged.
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ pub struct Settings {
     pub port: u16,
     /// The user to log in as.
     pub user: String,
+    /// How the ssh server is reached.
+    pub proxy: Proxy,
+    /// The command of `proxy` hands over a connection and ends (ProxyUseFdpass).
+    pub proxy_hands_over: bool,
     /// Address family to use.
     pub address_family: AddressFamily,
     /// Local address to connect from, or a name of it.

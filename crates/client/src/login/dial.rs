@@ -1,4 +1,5 @@
-//! Dialling: name to addresses, addresses to one TCP connection.
+//! Dialling: name to addresses, addresses to one TCP connection; or what stands in its place, a
+//! proxy command or a stream through a jump host.
 //!
 //! All addresses are tried in the resolver's order, as OpenSSH does; which
 //! address answered matters later, because the UDP link starts from it.
@@ -6,23 +7,67 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::LoginError;
+use super::proxy_command::{self, ProxyCommand};
+use crate::config::Proxy;
 use crate::config::settings::Settings;
+use crate::remote::RemoteStream;
 use crate::sys::interfaces;
 
-/// A fresh TCP connection to the ssh server.
+/// A fresh connection to the ssh server.
 pub(super) struct Dialled {
-    pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) stream: Box<dyn Stream>,
+    /// The server's address, where the connection is a socket of ours.
+    pub(super) peer: Option<SocketAddr>,
     /// When the server must have shown its host key (ConnectTimeout).
     pub(super) deadline: Option<Instant>,
 }
 
-/// Connects to the first address that answers.
+/// Bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Dialled {
+    /// A connection of which only the two ends are known.
+    fn limited(settings: &Settings, stream: impl Stream + 'static) -> Self {
+        let deadline = settings.connect_timeout.map(|limit| Instant::now() + limit);
+        Self { stream: Box::new(stream), peer: None, deadline }
+    }
+}
+
+/// Takes a connection that a jump host made.
+pub(super) fn through(settings: &Settings, stream: RemoteStream) -> Dialled {
+    Dialled::limited(settings, tokio::io::join(stream.read, stream.write))
+}
+
+/// Connects to the ssh server.
 pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
+    let Proxy::Command(template) = &settings.proxy else {
+        let (stream, peer, deadline) = connect(settings).await?;
+        return Ok(Dialled { stream: Box::new(stream), peer: Some(peer), deadline });
+    };
+    let failed = |reason: String| LoginError::ProxyCommand { reason };
+    let command = settings.proxy_command(template).map_err(failed)?;
+    tracing::debug!(command, "executing proxy command");
+    let started = match settings.proxy_hands_over {
+        false => ProxyCommand::start(&command).map(|proxy| Dialled::limited(settings, proxy)),
+        true => {
+            let socket = proxy_command::receive_socket(&command).await;
+            socket.map(|socket| Dialled::limited(settings, socket))
+        }
+    };
+    started.map_err(|error| failed(system_words(&error)))
+}
+
+/// Connects to the first address that answers.
+async fn connect(
+    settings: &Settings,
+) -> Result<(TcpStream, SocketAddr, Option<Instant>), LoginError> {
     let addresses = resolve(settings).await?;
     let failed = |error: &io::Error| LoginError::Connect {
         host: settings.host_name.clone(),
@@ -56,7 +101,7 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
             };
             match connected {
                 Ok(stream) => {
-                    return Ok(Dialled { stream, peer, deadline });
+                    return Ok((stream, peer, deadline));
                 }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "no connection");

@@ -78,9 +78,9 @@ enum FirstFlight {
 }
 
 impl Shared {
-    pub(super) fn new(settings: &Settings, peer: SocketAddr) -> Self {
+    pub(super) fn new(settings: &Settings, peer: Option<SocketAddr>) -> Self {
         Self {
-            peer: Some(peer),
+            peer,
             host: settings.host_name.clone(),
             server_version: Mutex::default(),
             first_flight: Mutex::new(FirstFlight::Idle),

@@ -27,6 +27,7 @@ mod host_key;
 mod identity;
 mod known_hosts;
 mod methods;
+mod proxy_command;
 mod renewed;
 mod revoked;
 mod signer;
@@ -41,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::settings::{Settings, UpdateHostKeys};
+use crate::remote::RemoteStream;
 
 pub(crate) use agent::AGENT_LOG_TARGET;
 pub use algorithms::query;
@@ -87,8 +89,29 @@ impl Login {
 /// # Cancel safety
 /// Dropping the future closes the connection.
 pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginError> {
-    let dialled = dial::dial(settings).await?;
-    let place = host_key::Place::new(settings, Some(dialled.peer));
+    log_in(settings, dial::dial(settings).await?, ui).await
+}
+
+/// Logs in over a connection that a jump host made; otherwise as [`connect`].
+///
+/// # Errors
+/// As [`connect`].
+/// # Cancel safety
+/// As [`connect`].
+pub async fn connect_through(
+    settings: &Settings,
+    stream: RemoteStream,
+    ui: &dyn Ui,
+) -> Result<Login, LoginError> {
+    log_in(settings, dial::through(settings, stream), ui).await
+}
+
+async fn log_in(
+    settings: &Settings,
+    dialled: dial::Dialled,
+    ui: &dyn Ui,
+) -> Result<Login, LoginError> {
+    let place = host_key::Place::new(settings, dialled.peer);
     let known = known_hosts::KnownHosts::load(
         &settings.user_known_hosts_files,
         &settings.global_known_hosts_files,
@@ -231,6 +254,24 @@ pub enum LoginError {
         /// The TCP port.
         port: u16,
         /// What the last address said.
+        reason: String,
+    },
+    /// The proxy command cannot be run.
+    #[error("ProxyCommand: {reason}")]
+    ProxyCommand {
+        /// Why.
+        reason: String,
+    },
+    /// A jump host would not connect to the next host.
+    #[error("ssh: connect to host {host} port {port} from jump host {via}: {reason}")]
+    Jump {
+        /// The jump host, as typed.
+        via: String,
+        /// The next host, as named to the jump host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The jump host's words.
         reason: String,
     },
     /// The configured local address cannot be used.

@@ -3,6 +3,7 @@
 //! The only place in this crate with `unsafe` or `cfg` on the platform.
 
 pub(crate) mod account;
+pub(crate) mod fdpass;
 pub(crate) mod inherit;
 pub(crate) mod interfaces;
 pub(crate) mod process;

@@ -1,0 +1,194 @@
+//! The way to the destination: host by host, each through the one before.
+//!
+//! On every host it is the same: log in; if UDP is wanted there, start tsshd and move over.
+//! Not here: what is done at the destination.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::failure::Failure;
+use super::{BOOTSTRAP_TERM, Run, ViaSystem, env, term};
+use crate::bootstrap::{self, Started};
+use crate::config::{Proxy, Settings, UdpMode};
+use crate::guard::Farewell;
+use crate::link::{Link, LinkError};
+use crate::login::{self, Login, LoginError};
+use crate::remote::{Remote, RemoteError, Target, system};
+use crate::report::FAILURE;
+use crate::sys::tty;
+use crate::terminal::prompt::TtyUi;
+
+/// The destination and the way there.
+pub(super) struct Connected {
+    /// The destination.
+    pub(super) remote: Arc<dyn Remote>,
+    /// How a guard ends what we leave on the nearest host.
+    pub(super) farewell: Option<Farewell>,
+    /// The jump hosts, the nearest first.
+    hops: Vec<Arc<dyn Remote>>,
+}
+
+impl Connected {
+    /// Leaves in good order: nothing of ours stays on any host.
+    pub(super) async fn close(&self) {
+        self.remote.close().await;
+        close_all(&self.hops).await;
+    }
+}
+
+/// Leaves jump hosts, the farthest first.
+async fn close_all(hops: &[Arc<dyn Remote>]) {
+    for hop in hops.iter().rev() {
+        hop.close().await;
+    }
+}
+
+/// One host, and how a guard ends what we leave there.
+type Reached = (Arc<dyn Remote>, Option<Farewell>);
+
+impl Run {
+    /// Goes all the way.
+    pub(super) async fn connect(&self) -> Result<Connected, Failure> {
+        if let Some(system) = &self.system {
+            let (remote, farewell) = self.connect_by(system).await?;
+            return Ok(Connected { remote, farewell, hops: Vec::new() });
+        }
+        let mut hops: Vec<Arc<dyn Remote>> = Vec::new();
+        let mut farewell = None;
+        for settings in self.hops.iter().chain([&self.settings]) {
+            match self.reach(settings, &hops).await {
+                Ok((remote, last_words)) => {
+                    // Only what is near hears them.
+                    farewell = farewell.or(last_words.filter(|_| hops.is_empty()));
+                    hops.push(remote);
+                }
+                Err(failure) => {
+                    close_all(&hops).await;
+                    return Err(match hops.len() < self.hops.len() {
+                        true => Failure::At(settings.original_host.clone(), Box::new(failure)),
+                        false => failure,
+                    });
+                }
+            }
+        }
+        let remote = hops.pop().expect("the destination was reached last");
+        Ok(Connected { remote, farewell, hops })
+    }
+
+    /// Logs in to the next host, and moves over if that is wanted.
+    async fn reach(
+        &self,
+        settings: &Settings,
+        hops: &[Arc<dyn Remote>],
+    ) -> Result<Reached, Failure> {
+        let login = self.log_in(settings, hops).await?;
+        if settings.udp.mode == UdpMode::No {
+            return Ok((Arc::new(login), None));
+        }
+        let term = term(settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
+        match bootstrap::start_server(&login, settings, &term, env(settings)).await {
+            Ok(started) => self.move_over(login, started).await,
+            Err(error) if !settings.udp.explicit && error.leaves_login_usable() => {
+                // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8).
+                if tty::stderr_is_tty() {
+                    self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
+                }
+                Ok((Arc::new(login), None))
+            }
+            Err(error) => Err(Failure::Start(error)),
+        }
+    }
+
+    async fn log_in(
+        &self,
+        settings: &Settings,
+        hops: &[Arc<dyn Remote>],
+    ) -> Result<Login, Failure> {
+        let ui = TtyUi::new(settings.log_level, settings.askpass.clone());
+        let Some(before) = hops.last() else {
+            return login::connect(settings, &ui).await.map_err(Failure::Login);
+        };
+        let (host, port) = (settings.host_name.clone(), settings.port);
+        let stream = before.dial(Target::Tcp { host: host.clone(), port }).await;
+        let stream = stream.map_err(|error| {
+            let reason = match error {
+                RemoteError::Refused { reason, .. } => reason,
+                error => error.to_string(),
+            };
+            let name = self.hops.get(hops.len() - 1).map_or("", |hop| &hop.original_host);
+            Failure::Login(LoginError::Jump { via: name.to_owned(), host, port, reason })
+        })?;
+        login::connect_through(settings, stream, &ui).await.map_err(Failure::Login)
+    }
+
+    /// Starts the server by another program's login.
+    async fn connect_by(&self, system: &ViaSystem) -> Result<Reached, Failure> {
+        let settings = &self.settings;
+        let term = term(settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
+        let started =
+            match bootstrap::start_server(&system.login, settings, &term, env(settings)).await {
+                Ok(started) => started,
+                Err(error) if settings.udp.explicit => return Err(Failure::Start(error)),
+                Err(error) => {
+                    if tty::stderr_is_tty() {
+                        self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
+                    }
+                    let status = system.whole.run().await.ok().and_then(|status| status.code());
+                    let status = status.and_then(|status| u8::try_from(status).ok());
+                    return Err(Failure::Replaced(status.unwrap_or(FAILURE)));
+                }
+            };
+        let host = settings.host_name.as_str();
+        let family = settings.address_family;
+        let peer = system::address_of(host, |address| family.allows(address)).await;
+        let peer = peer.map_err(|reason| {
+            Failure::Login(LoginError::Resolve { host: host.to_owned(), reason })
+        })?;
+        self.link(peer, started, std::future::ready(())).await
+    }
+
+    async fn move_over(&self, login: Login, started: Started) -> Result<Reached, Failure> {
+        let Some(peer) = login.peer_addr() else {
+            return Err(Failure::Link(LinkError::Malformed("address of the login")));
+        };
+        self.link(peer, started, async move { login.close().await }).await
+    }
+
+    /// Moves to the server that was started; `farewell` ends the login.
+    async fn link(
+        &self,
+        peer: SocketAddr,
+        started: Started,
+        farewell: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Reached, Failure> {
+        let Started { info, session } = started;
+        let link = Link::connect(info, peer, &self.settings.udp).await;
+        // The login has served its purpose either way; its farewell costs the session nothing.
+        tokio::spawn(async move {
+            drop(session);
+            farewell.await;
+        });
+        let link = link.map_err(Failure::Link)?;
+        let (source, reporter) = (link.clone(), self.reporter);
+        tokio::spawn(async move {
+            while let Some(warning) = source.next_warning().await {
+                reporter.warning(&format_args!("server: {warning}"));
+            }
+        });
+        let farewell = link.farewell().cloned();
+        Ok((Arc::new(link), farewell))
+    }
+
+    /// Says what of UDP cannot be had on this way.
+    pub(super) fn check_way(&mut self) -> Result<(), Failure> {
+        let direct = self.settings.proxy == Proxy::Direct || self.system.is_some();
+        if direct || self.settings.udp.mode == UdpMode::No {
+            return Ok(());
+        }
+        if self.settings.udp.explicit {
+            return Err(Failure::Usage("UDP is not possible through a proxy; use --tcp"));
+        }
+        self.settings.udp.mode = UdpMode::No;
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! ProxyCommand: a program whose standard streams lead to the ssh server.
+//!
+//! Run as OpenSSH runs it: by the user's shell, which `exec`s it; standard
+//! error stays ours; SIGHUP ends it with the connection. With ProxyUseFdpass
+//! it hands a connected socket over its standard output instead, and ends.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::task::{Context, Poll};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::sys::account;
+use crate::sys::fdpass;
+
+/// The running command, as a connection.
+pub(crate) struct ProxyCommand {
+    input: ChildStdin,
+    output: ChildStdout,
+    child: Child,
+}
+
+impl ProxyCommand {
+    /// Starts the command, tokens expanded.
+    ///
+    /// # Errors
+    /// The shell cannot be started; what the shell cannot start it says itself.
+    pub(crate) fn start(command: &str) -> io::Result<Self> {
+        let mut child = shell(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (Some(input), Some(output)) = (input, output) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        Ok(Self { input, output, child })
+    }
+}
+
+/// Has a command connect, and takes the socket it hands over.
+///
+/// # Errors
+/// It cannot be started, or hands nothing over.
+pub(crate) async fn receive_socket(command: &str) -> io::Result<tokio::net::TcpStream> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let theirs = OwnedFd::from(theirs);
+    let twin = theirs.try_clone()?;
+    let mut child = shell(command).stdin(Stdio::from(theirs)).stdout(Stdio::from(twin)).spawn()?;
+    let socket = fdpass::receive(ours).await;
+    // It has done its part; how it ends is of no interest.
+    tokio::spawn(async move { child.wait().await });
+    let socket = std::net::TcpStream::from(socket?);
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpStream::from_std(socket)
+}
+
+/// Returns the user's shell, to run a command in its own place.
+fn shell(command: &str) -> Command {
+    let (usual, option) = account::COMMAND_SHELL;
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let mut shell = Command::new(shell.unwrap_or_else(|| OsString::from(usual)));
+    shell.arg(option).arg(format!("exec {command}"));
+    shell
+}
+
+impl Drop for ProxyCommand {
+    fn drop(&mut self) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(id) = id.and_then(Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = kill_process(id, Signal::HUP);
+        }
+    }
+}
+
+impl AsyncRead for ProxyCommand {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.output).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ProxyCommand {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.input).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_shutdown(cx)
+    }
+}

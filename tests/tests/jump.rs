@@ -1,0 +1,193 @@
+//! Jump hosts and proxy commands: chains, prompts, and what is said when a link of them fails.
+//!
+//! All hosts of a chain are one sshd under several names, each with its own configuration.
+
+use std::fs;
+use std::path::Path;
+
+use e2e::net::free_port;
+use e2e::{Mode, World, in_modes, say_skipped, wait_until};
+
+/// A world with three jump hosts.
+fn chain(mode: Mode) -> World {
+    let world = World::new(mode);
+    for name in ["gate", "yard", "door"] {
+        world.add_host(name, "");
+    }
+    world
+}
+
+in_modes!(login, a_command_runs_behind_one_two_and_three_jump_hosts);
+fn a_command_runs_behind_one_two_and_three_jump_hosts(mode: Mode) {
+    let world = chain(mode);
+    for hosts in ["gate", "gate,yard", "gate,yard,door"] {
+        let run = world.ssh(["-J", hosts]).command(["echo in; exit 7"]).output();
+        run.assert_status(7);
+        assert_eq!(run.out(), "in\n", "{run:?}");
+        assert_eq!(run.err(), "", "{run:?}");
+    }
+    world.wait_until_nothing_runs();
+    let log = world.sshd_log();
+    assert_eq!(log.matches("Accepted publickey").count(), 2 + 3 + 4, "a login on each host");
+}
+
+in_modes!(login, a_jump_host_goes_by_its_own_configuration);
+fn a_jump_host_goes_by_its_own_configuration(mode: Mode) {
+    let world = chain(mode);
+    // Its ProxyJump counts, and neither the options nor the user of the destination do.
+    world.add_host("inner", "ProxyJump gate");
+    let jump = ["-o", "ProxyJump=inner", "-o", "SetEnv=LC_X=1"];
+    let run = world.ssh(jump).command(["echo $LC_X"]).output();
+    run.assert_prints("1\n");
+    assert_eq!(world.sshd_log().matches("Accepted publickey").count(), 3);
+    // Hosts before it on the line count instead of it.
+    world.ssh(["-J", "yard,inner"]).command(["echo in"]).output().assert_prints("in\n");
+    assert_eq!(world.sshd_log().matches("Accepted publickey").count(), 6);
+}
+
+in_modes!(@ jump_hosts_in_a_circle_are_refused plain Plain);
+fn jump_hosts_in_a_circle_are_refused(mode: Mode) {
+    let world = World::new(mode);
+    world.add_host("egg", "ProxyJump hen");
+    world.add_host("hen", "ProxyJump egg");
+    let run = world.ssh(["-J", "egg"]).command(["echo in"]).output();
+    run.assert_status(255);
+    assert_eq!(run.err(), "jumphost loop via egg\n", "{run:?}");
+}
+
+in_modes!(login, standard_input_and_output_pass_through_a_chain);
+fn standard_input_and_output_pass_through_a_chain(mode: Mode) {
+    let world = chain(mode);
+    let to = format!("127.0.0.1:{}", world.port());
+    let run = world.ssh(["-J", "gate,yard", "-W", &to]).output();
+    assert!(run.out().starts_with("SSH-2.0-"), "{run:?}");
+}
+
+in_modes!(login, a_terminal_works_behind_a_jump_host);
+fn a_terminal_works_behind_a_jump_host(mode: Mode) {
+    let world = chain(mode);
+    let mut shell = world.pty(["-J", "gate"]).start();
+    shell.sync();
+    shell.line("exit 7");
+    shell.assert_ends(7);
+    world.wait_until_nothing_runs();
+}
+
+in_modes!(login, a_jump_host_that_is_down_is_named);
+fn a_jump_host_that_is_down_is_named(mode: Mode) {
+    let world = chain(mode);
+    let port = free_port();
+    world.add_host("ruin", &format!("Port {port}"));
+    for hosts in ["ruin", "gate,ruin", "ruin,gate"] {
+        let run = world.ssh(["-J", hosts]).command(["echo reached"]).output();
+        run.assert_status(255);
+        assert_eq!(run.out(), "", "{run:?}");
+        if mode.is_tssh() {
+            assert!(run.err().contains(&format!("port {port}")), "{hosts}: {run:?}");
+            assert!(run.err().contains("jump host ruin"), "{hosts}: {run:?}");
+            assert_eq!(run.err().lines().count(), 1, "{hosts}: {run:?}");
+        }
+        world.wait_until_nothing_runs();
+    }
+}
+
+in_modes!(login, a_jump_host_that_does_not_forward_is_named);
+fn a_jump_host_that_does_not_forward_is_named(mode: Mode) {
+    let world = World::builder(mode).sshd_config("AllowTcpForwarding no").start();
+    world.add_host("gate", "");
+    let run = world.ssh(["-J", "gate"]).command(["echo reached"]).output();
+    run.assert_status(255);
+    assert_eq!(run.out(), "", "{run:?}");
+    assert!(run.err().contains("administratively prohibited"), "{run:?}");
+    if mode.is_tssh() {
+        assert!(run.err().contains("jump host gate"), "{run:?}");
+        assert_eq!(run.err().lines().count(), 1, "{run:?}");
+    }
+}
+
+in_modes!(login, a_wrong_key_of_a_jump_host_stops_everything);
+fn a_wrong_key_of_a_jump_host_stops_everything(mode: Mode) {
+    let world = World::new(mode);
+    world.keygen("other_key", "");
+    let known = fs::read_to_string(world.path("known_hosts")).expect("known hosts");
+    let other = world.known_hosts_line("other_key").replacen("world ", "gate ", 1);
+    world.write("known_hosts", format!("{known}{other}"));
+    world.add_host("gate", "HostKeyAlias gate");
+    let run = world.ssh(["-J", "gate"]).command(["echo reached"]).output();
+    run.assert_status(255);
+    assert_eq!(run.out(), "", "{run:?}");
+    assert!(run.err().contains("REMOTE HOST IDENTIFICATION HAS CHANGED"), "{run:?}");
+    assert!(run.err().contains("Host key verification failed."), "{run:?}");
+    assert!(!world.sshd_log().contains("Accepted"), "nothing was logged in to");
+}
+
+in_modes!(login, every_host_of_a_chain_asks_about_its_own_key);
+fn every_host_of_a_chain_asks_about_its_own_key(mode: Mode) {
+    let world = World::builder(mode).client_config("StrictHostKeyChecking ask").start();
+    world.add_host("gate", "HostKeyAlias gate\nStrictHostKeyChecking ask");
+    world.write("known_hosts", "");
+    let mut shell = world.pty(["-J", "gate"]).start();
+    for name in ["gate", "world"] {
+        shell.expect(&format!("The authenticity of host '{name}"));
+        shell.expect("Are you sure you want to continue connecting");
+        shell.line("yes");
+        shell.expect(&format!("Permanently added '{name}'"));
+    }
+    shell.sync();
+    shell.line("exit 3");
+    shell.assert_ends(3);
+}
+
+in_modes!(login, a_proxy_command_connects_and_ends_with_the_client);
+fn a_proxy_command_connects_and_ends_with_the_client(mode: Mode) {
+    let world = World::new(mode);
+    world.add_host("gate", "");
+    let told = world.path("told");
+    let script = world.script(
+        "proxy.sh",
+        &format!(
+            "echo \"$@\" >'{}'\nexec ssh -F '{}' -W \"$1:$2\" gate\n",
+            told.display(),
+            world.path("config").display()
+        ),
+    );
+    let relay = format!("ProxyCommand={} %h %p %r %n", script.display());
+    let run = world.ssh(["-o", &relay]).command(["echo in"]).output();
+    run.assert_prints("in\n");
+    let words = fs::read_to_string(&told).expect("the command ran");
+    let words: Vec<_> = words.split_whitespace().collect();
+    let port = world.port().to_string();
+    assert_eq!([words[0], words[1], words[3]], ["127.0.0.1", &port, "world"]);
+    world.wait_until_nothing_runs();
+}
+
+in_modes!(login, what_a_proxy_command_says_reaches_the_terminal);
+fn what_a_proxy_command_says_reaches_the_terminal(mode: Mode) {
+    let world = World::new(mode);
+    let run = world
+        .ssh(["-o", "ProxyCommand=sh -c 'echo no way >&2; exit 1'"])
+        .command(["echo reached"])
+        .output();
+    run.assert_status(255);
+    assert!(run.err().contains("no way\n"), "{run:?}");
+    assert!(run.err().contains("closed"), "{run:?}");
+    wait_until("the command is gone", || world.processes().is_empty());
+}
+
+in_modes!(login, a_proxy_command_may_hand_over_its_connection);
+fn a_proxy_command_may_hand_over_its_connection(mode: Mode) {
+    if !Path::new("/usr/bin/python3").exists() {
+        return say_skipped("handing over a connection needs /usr/bin/python3");
+    }
+    let world = World::new(mode);
+    let script = "import socket,sys,array\n\
+                  s=socket.create_connection((sys.argv[1],int(sys.argv[2])))\n\
+                  o=socket.socket(fileno=1)\n\
+                  o.sendmsg([b'x'],[(socket.SOL_SOCKET,socket.SCM_RIGHTS,array.array('i',[s.fileno()]))])\n\
+                  o.detach()\n";
+    let script = world.write("hand_over.py", script);
+    let command = format!("ProxyCommand=/usr/bin/python3 {} %h %p", script.display());
+    let run = world.ssh(["-o", &command, "-o", "ProxyUseFdpass=yes"]).command(["echo in"]).output();
+    run.assert_prints("in\n");
+    world.wait_until_nothing_runs();
+}
