@@ -99,6 +99,15 @@ impl Echo {
     }
 }
 
+/// Sends back whatever comes in by the connections of a listener, wherever that listens.
+pub fn serve_echo(listener: TcpListener) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            serve(stream, Arc::default());
+        }
+    });
+}
+
 fn serve(stream: impl Duplex, count: Arc<AtomicUsize>) {
     count.fetch_add(1, Ordering::SeqCst);
     std::thread::spawn(move || {

@@ -17,7 +17,7 @@ fn chain(mode: Mode) -> World {
     world
 }
 
-in_modes!(login, a_command_runs_behind_one_two_and_three_jump_hosts);
+in_modes!(everywhere, a_command_runs_behind_one_two_and_three_jump_hosts);
 fn a_command_runs_behind_one_two_and_three_jump_hosts(mode: Mode) {
     let world = chain(mode);
     for hosts in ["gate", "gate,yard", "gate,yard,door"] {
@@ -29,6 +29,7 @@ fn a_command_runs_behind_one_two_and_three_jump_hosts(mode: Mode) {
     world.wait_until_nothing_runs();
     let log = world.sshd_log();
     assert_eq!(log.matches("Accepted publickey").count(), 2 + 3 + 4, "a login on each host");
+    assert!(world.stray_files().is_empty(), "{:?}", world.stray_files());
 }
 
 in_modes!(login, a_jump_host_goes_by_its_own_configuration);
@@ -55,7 +56,7 @@ fn jump_hosts_in_a_circle_are_refused(mode: Mode) {
     assert_eq!(run.err(), "jumphost loop via egg\n", "{run:?}");
 }
 
-in_modes!(login, standard_input_and_output_pass_through_a_chain);
+in_modes!(everywhere, standard_input_and_output_pass_through_a_chain);
 fn standard_input_and_output_pass_through_a_chain(mode: Mode) {
     let world = chain(mode);
     let to = format!("127.0.0.1:{}", world.port());
@@ -63,7 +64,7 @@ fn standard_input_and_output_pass_through_a_chain(mode: Mode) {
     assert!(run.out().starts_with("SSH-2.0-"), "{run:?}");
 }
 
-in_modes!(login, a_terminal_works_behind_a_jump_host);
+in_modes!(everywhere, a_terminal_works_behind_a_jump_host);
 fn a_terminal_works_behind_a_jump_host(mode: Mode) {
     let world = chain(mode);
     let mut shell = world.pty(["-J", "gate"]).start();
@@ -73,7 +74,7 @@ fn a_terminal_works_behind_a_jump_host(mode: Mode) {
     world.wait_until_nothing_runs();
 }
 
-in_modes!(login, a_jump_host_that_is_down_is_named);
+in_modes!(everywhere, a_jump_host_that_is_down_is_named);
 fn a_jump_host_that_is_down_is_named(mode: Mode) {
     let world = chain(mode);
     let port = free_port();
@@ -121,7 +122,7 @@ fn a_wrong_key_of_a_jump_host_stops_everything(mode: Mode) {
     assert!(!world.sshd_log().contains("Accepted"), "nothing was logged in to");
 }
 
-in_modes!(login, every_host_of_a_chain_asks_about_its_own_key);
+in_modes!(everywhere, every_host_of_a_chain_asks_about_its_own_key);
 fn every_host_of_a_chain_asks_about_its_own_key(mode: Mode) {
     let world = World::builder(mode).client_config("StrictHostKeyChecking ask").start();
     world.add_host("gate", "HostKeyAlias gate\nStrictHostKeyChecking ask");
@@ -138,7 +139,7 @@ fn every_host_of_a_chain_asks_about_its_own_key(mode: Mode) {
     shell.assert_ends(3);
 }
 
-in_modes!(login, a_proxy_command_connects_and_ends_with_the_client);
+in_modes!(everywhere, a_proxy_command_connects_and_ends_with_the_client);
 fn a_proxy_command_connects_and_ends_with_the_client(mode: Mode) {
     let world = World::new(mode);
     world.add_host("gate", "");
@@ -174,7 +175,7 @@ fn what_a_proxy_command_says_reaches_the_terminal(mode: Mode) {
     wait_until("the command is gone", || world.processes().is_empty());
 }
 
-in_modes!(login, a_proxy_command_may_hand_over_its_connection);
+in_modes!(everywhere, a_proxy_command_may_hand_over_its_connection);
 fn a_proxy_command_may_hand_over_its_connection(mode: Mode) {
     if !Path::new("/usr/bin/python3").exists() {
         return say_skipped("handing over a connection needs /usr/bin/python3");

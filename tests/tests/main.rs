@@ -18,6 +18,7 @@ mod forward;
 mod handover;
 mod hostkey;
 mod jump;
+mod jump_roam;
 mod leftovers;
 mod missing;
 mod notice;

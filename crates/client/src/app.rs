@@ -50,12 +50,8 @@ pub async fn run(
     for warning in settings.warnings.iter().chain(hops.iter().flat_map(|hop| &hop.warnings)) {
         reporter.warning(warning);
     }
-    let mut run = Run { settings, hops, reporter, system, release: Mutex::new(release) };
-    let outcome = match run.check_way() {
-        Ok(()) => run.whole(command).await,
-        Err(failure) => Err(failure),
-    };
-    match outcome {
+    let run = Run { settings, hops, reporter, system, release: Mutex::new(release) };
+    match run.whole(command).await {
         Ok(status) => status,
         Err(Failure::Replaced(status)) => status,
         Err(failure) => {
@@ -89,7 +85,8 @@ impl Run {
         let raw =
             request.as_ref().is_some_and(|request| request.pty.is_some()) && tty::stdin_is_tty();
         let asks = !self.settings.batch_mode && tty::has_controlling();
-        let guarded = raw || asks || self.settings.udp.mode != UdpMode::No;
+        let mut hosts = self.hops.iter().chain([&self.settings]);
+        let guarded = raw || asks || hosts.any(|host| host.udp.mode != UdpMode::No);
         // One can do without a guard: its absence shows only if we are killed.
         let mut guard = guarded.then(|| Guard::start().ok()).flatten();
         let status = self.guarded(request, guard.as_mut()).await;

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod link;
 pub mod logging;
 pub mod login;
+mod proxy_command;
 pub mod remote;
 pub mod report;
 pub mod session;

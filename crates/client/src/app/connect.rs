@@ -3,16 +3,16 @@
 //! On every host it is the same: log in; if UDP is wanted there, start tsshd and move over.
 //! Not here: what is done at the destination.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::failure::Failure;
 use super::{BOOTSTRAP_TERM, Run, ViaSystem, env, term};
 use crate::bootstrap::{self, Started};
-use crate::config::{Proxy, Settings, UdpMode};
+use crate::config::{Proxy, Settings, UdpMode, UdpProxyMode};
 use crate::guard::Farewell;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, Way};
 use crate::login::{self, Login, LoginError};
+use crate::remote::renewed::Renewed;
 use crate::remote::{Remote, RemoteError, Target, system};
 use crate::report::FAILURE;
 use crate::sys::tty;
@@ -83,20 +83,57 @@ impl Run {
     ) -> Result<Reached, Failure> {
         let login = self.log_in(settings, hops).await?;
         if settings.udp.mode == UdpMode::No {
-            return Ok((Arc::new(login), None));
+            return Ok((self.keep(login, settings, hops), None));
         }
-        let term = term(settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
-        match bootstrap::start_server(&login, settings, &term, env(settings)).await {
-            Ok(started) => self.move_over(login, started).await,
+        let way = self.way(&login, settings, hops)?;
+        let settings = fitted(settings, &way);
+        let term = term(&settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
+        match bootstrap::start_server(&login, &settings, &term, env(&settings)).await {
+            Ok(started) => {
+                let farewell = async move { login.close().await };
+                self.link(&way, &settings, started, farewell).await
+            }
             Err(error) if !settings.udp.explicit && error.leaves_login_usable() => {
                 // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8).
                 if tty::stderr_is_tty() {
-                    self.reporter.warning(&format_args!("{error}; going on over plain ssh"));
+                    let host = match hops.len() < self.hops.len() {
+                        true => format!("jump host {}: ", settings.original_host),
+                        false => String::new(),
+                    };
+                    self.reporter.warning(&format_args!("{host}{error}; going on over plain ssh"));
                 }
-                Ok((Arc::new(login), None))
+                Ok((self.keep(login, &settings, hops), None))
             }
             Err(error) => Err(Failure::Start(error)),
         }
+    }
+
+    /// Returns the host that is reached by its login alone; as a jump host on the way to a link,
+    /// which outlives logins, it is logged in to again when need be.
+    fn keep(&self, login: Login, settings: &Settings, hops: &[Arc<dyn Remote>]) -> Arc<dyn Remote> {
+        let beyond = self.hops.iter().chain([&self.settings]).skip(hops.len() + 1);
+        match beyond.into_iter().any(|host| host.udp.mode != UdpMode::No) {
+            true => Arc::new(Renewed::new(login, settings, hops.last().cloned())),
+            false => Arc::new(login),
+        }
+    }
+
+    /// Returns how packets get to the host of a login.
+    fn way(
+        &self,
+        login: &Login,
+        settings: &Settings,
+        hops: &[Arc<dyn Remote>],
+    ) -> Result<Way, Failure> {
+        if let Some(hop) = hops.last() {
+            return Ok(Way::Through(hop.clone(), settings.host_name.clone()));
+        }
+        if let Proxy::Command(template) = &settings.proxy {
+            let failed = |reason| Failure::Login(LoginError::ProxyCommand { reason });
+            return Way::by_command(settings, template).map_err(failed);
+        }
+        let peer = login.peer_addr();
+        peer.map(Way::Direct).ok_or(Failure::Link(LinkError::Malformed("address of the login")))
     }
 
     async fn log_in(
@@ -144,25 +181,19 @@ impl Run {
         let peer = peer.map_err(|reason| {
             Failure::Login(LoginError::Resolve { host: host.to_owned(), reason })
         })?;
-        self.link(peer, started, std::future::ready(())).await
-    }
-
-    async fn move_over(&self, login: Login, started: Started) -> Result<Reached, Failure> {
-        let Some(peer) = login.peer_addr() else {
-            return Err(Failure::Link(LinkError::Malformed("address of the login")));
-        };
-        self.link(peer, started, async move { login.close().await }).await
+        self.link(&Way::Direct(peer), settings, started, std::future::ready(())).await
     }
 
     /// Moves to the server that was started; `farewell` ends the login.
     async fn link(
         &self,
-        peer: SocketAddr,
+        way: &Way,
+        settings: &Settings,
         started: Started,
         farewell: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Reached, Failure> {
         let Started { info, session } = started;
-        let link = Link::connect(info, peer, &self.settings.udp).await;
+        let link = Link::connect_by(info, way, &settings.udp).await;
         // The login has served its purpose either way; its farewell costs the session nothing.
         tokio::spawn(async move {
             drop(session);
@@ -170,25 +201,27 @@ impl Run {
         });
         let link = link.map_err(Failure::Link)?;
         let (source, reporter) = (link.clone(), self.reporter);
+        let name = match settings.original_host == self.settings.original_host {
+            true => String::new(),
+            false => format!("{}: ", settings.original_host),
+        };
         tokio::spawn(async move {
             while let Some(warning) = source.next_warning().await {
-                reporter.warning(&format_args!("server: {warning}"));
+                reporter.warning(&format_args!("{name}server: {warning}"));
             }
         });
         let farewell = link.farewell().cloned();
         Ok((Arc::new(link), farewell))
     }
+}
 
-    /// Says what of UDP cannot be had on this way.
-    pub(super) fn check_way(&mut self) -> Result<(), Failure> {
-        let direct = self.settings.proxy == Proxy::Direct || self.system.is_some();
-        if direct || self.settings.udp.mode == UdpMode::No {
-            return Ok(());
-        }
-        if self.settings.udp.explicit {
-            return Err(Failure::Usage("UDP is not possible through a proxy; use --tcp"));
-        }
-        self.settings.udp.mode = UdpMode::No;
-        Ok(())
+/// Returns the settings with what the way there asks for: a carrier it can carry, and packets
+/// that fit.
+fn fitted(settings: &Settings, way: &Way) -> Settings {
+    let mut settings = settings.clone();
+    if !way.carries_datagrams() {
+        settings.udp.proxy_mode = UdpProxyMode::Tcp;
     }
+    settings.udp.mtu = settings.udp.mtu.or(way.packet_size());
+    settings
 }

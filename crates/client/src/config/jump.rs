@@ -13,7 +13,7 @@ use super::expand::percent;
 use super::forward::Connect;
 use super::options::Options;
 use super::resolve::{resolve, unfit_for_user};
-use super::settings::Settings;
+use super::settings::{Settings, UdpMode};
 use crate::cli::{self, CommandLine, Flag};
 
 /// How the ssh server is reached.
@@ -149,22 +149,18 @@ pub(super) fn proxy(options: &Options) -> Proxy {
 }
 
 impl Settings {
-    /// Returns ProxyCommand as the shell is to have it.
+    /// Returns ProxyCommand as the shell is to have it, to reach `port`.
     ///
     /// # Errors
     /// A token that cannot be expanded.
-    pub(crate) fn proxy_command(&self, template: &str) -> Result<String, String> {
-        percent(template, |token| self.proxy_token(token))
-    }
-
-    fn proxy_token(&self, token: char) -> Option<String> {
-        match token {
+    pub(crate) fn proxy_command(&self, template: &str, port: u16) -> Result<String, String> {
+        percent(template, |token| match token {
             'h' => Some(self.host_name.clone()),
             'n' => Some(self.original_host.clone()),
-            'p' => Some(self.port.to_string()),
+            'p' => Some(port.to_string()),
             'r' => Some(self.user.clone()),
             _ => None,
-        }
+        })
     }
 
     /// Returns the user, host and port that a jump leads to, where it would be a loop.
@@ -200,7 +196,23 @@ pub fn hops(
         hops.push(settings);
     }
     hops.reverse();
+    spread_udp(&mut hops, destination);
     Ok(hops)
+}
+
+/// Every host on the way to one with a link has one as well, as far as tsshd is there
+/// (PROTOCOL §9.1), and all of them give up together (§7.5).
+fn spread_udp(hops: &mut [Settings], destination: &Settings) {
+    let mut beyond = &destination.udp;
+    for hop in hops.iter_mut().rev() {
+        if beyond.mode != UdpMode::No {
+            if hop.udp.mode == UdpMode::No {
+                hop.udp.mode = beyond.mode;
+            }
+            hop.udp.alive_timeout = beyond.alive_timeout;
+        }
+        beyond = &hop.udp;
+    }
 }
 
 #[cfg(test)]

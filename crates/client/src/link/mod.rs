@@ -11,8 +11,9 @@ mod bus;
 mod datagrams;
 mod forward;
 mod session;
+mod way;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use crate::remote::{
 };
 use bus::Bus;
 use forward::Slots;
+pub use way::Way;
 
 /// How long the server may take to end the bus after `close` (PROTOCOL §7.7).
 const CLOSE_GRACE: Duration = Duration::from_millis(280);
@@ -65,10 +67,15 @@ pub enum LinkError {
     #[error("the server information holds a malformed {0}")]
     Malformed(&'static str),
     /// No answer from the server's port within the connect timeout.
-    #[error("no answer from {carrier} port {port} of {host} within {limit:?}")]
+    #[error(
+        "no answer from {carrier} port {port} of {host} within {limit:?}{}",
+        Because(reason.as_deref())
+    )]
     Silent {
         /// Where the packets went.
-        host: IpAddr,
+        host: String,
+        /// The last error on the way there, if there was one.
+        reason: Option<String>,
         /// The server's port.
         port: u16,
         /// `UDP` or `TCP`.
@@ -89,6 +96,15 @@ pub enum LinkError {
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] quic::ConnectError),
+}
+
+/// ` (reason)` where there is one.
+struct Because<'a>(Option<&'a str>);
+
+impl std::fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |reason| write!(f, " ({reason})"))
+    }
 }
 
 /// A live link. Cloning is cheap; all clones are the same link.
@@ -122,14 +138,31 @@ impl Link {
     /// # Errors
     /// [`LinkError`], within the connect timeout.
     pub async fn connect(
-        mut info: ServerInfo,
+        info: ServerInfo,
         host: SocketAddr,
+        settings: &UdpSettings,
+    ) -> Result<Self, LinkError> {
+        Self::connect_by(info, &Way::Direct(host), settings).await
+    }
+
+    /// Connects to the server described by `info`, whose packets take that way.
+    ///
+    /// # Errors
+    /// As [`Link::connect`].
+    pub async fn connect_by(
+        mut info: ServerInfo,
+        way: &Way,
         settings: &UdpSettings,
     ) -> Result<Self, LinkError> {
         let kind = info.transport()?;
         let tcp = info.is_tcp();
-        let mut addr = host;
+        // A wire goes by the name; the proxy only tells addresses apart.
+        let mut addr = match way {
+            Way::Direct(host) => *host,
+            Way::Through(..) | Way::Command(..) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        };
         addr.set_port(info.port);
+        let opener = way.opener(info.port, tcp);
         let proxy_key = ProxyKey::from_slice(info.proxy_key.expose())
             .ok_or(LinkError::Malformed("proxy key"))?;
         let client_id = match info.client_id {
@@ -137,12 +170,14 @@ impl Link {
             id => id,
         };
         let ext = info.ext_set().and(usable(kind));
-        let farewell = ext.has(Ext::Goodbye).then(|| Farewell {
+        // Nobody can be told through a jump host once we are gone.
+        let can_tell = ext.has(Ext::Goodbye) && opener.is_none();
+        let farewell = can_tell.then(|| Farewell {
             server: addr,
             tcp,
             packet: seal_goodbye(&proxy_key, ClientId(client_id)),
         });
-        let proxy = ClientProxy::start(ClientConfig {
+        let config = ClientConfig {
             client_id: ClientId(client_id),
             server_id: ServerId(info.server_id),
             proxy_key,
@@ -151,7 +186,11 @@ impl Link {
             connect_timeout: settings.connect_timeout,
             tcp_pipelining: ext.has(Ext::Early),
             heartbeat_timeout: settings.heartbeat_timeout,
-        })
+        };
+        let proxy = match opener {
+            None => ClientProxy::start(config),
+            Some(opener) => ClientProxy::start_over_wires(config, opener),
+        }
         .map_err(|source| LinkError::Socket {
             carrier: carrier_name(tcp),
             addr,
@@ -159,8 +198,10 @@ impl Link {
         })?;
 
         let port = info.port;
+        let failure = proxy.clone();
         let silent = || LinkError::Silent {
-            host: host.ip(),
+            host: way.host(),
+            reason: failure.status().reason.filter(|_| !matches!(way, Way::Direct(_))),
             port,
             carrier: carrier_name(tcp),
             limit: settings.connect_timeout,
@@ -174,6 +215,7 @@ impl Link {
             }
             Err(error) => return Err(error),
         };
+        way.follow(&proxy);
         let timeouts = Timeouts::new(
             settings.alive_timeout,
             settings.heartbeat_timeout,

@@ -12,9 +12,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::LoginError;
-use super::proxy_command::{self, ProxyCommand};
 use crate::config::Proxy;
 use crate::config::settings::Settings;
+use crate::proxy_command::{self, ProxyCommand};
 use crate::remote::RemoteStream;
 use crate::sys::interfaces;
 
@@ -52,7 +52,7 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
         return Ok(Dialled { stream: Box::new(stream), peer: Some(peer), deadline });
     };
     let failed = |reason: String| LoginError::ProxyCommand { reason };
-    let command = settings.proxy_command(template).map_err(failed)?;
+    let command = settings.proxy_command(template, settings.port).map_err(failed)?;
     tracing::debug!(command, "executing proxy command");
     let started = match settings.proxy_hands_over {
         false => ProxyCommand::start(&command).map(|proxy| Dialled::limited(settings, proxy)),

@@ -27,7 +27,6 @@ mod host_key;
 mod identity;
 mod known_hosts;
 mod methods;
-mod proxy_command;
 mod renewed;
 mod revoked;
 mod signer;

@@ -6,6 +6,7 @@
 //! the two differ in nothing but resilience.
 
 pub mod login;
+pub mod renewed;
 pub mod system;
 
 use std::future::Future;
@@ -62,6 +63,12 @@ pub trait Remote: Send + Sync {
 
     /// Returns whether a lost network path is survived (escape help and notices differ).
     fn roams(&self) -> bool;
+
+    /// Returns how large the payload of a datagram through this host may be, in bytes; `None`
+    /// where it carries none.
+    fn datagram_size(&self) -> Option<usize> {
+        None
+    }
 
     /// Returns how the network path is, where its loss is survived.
     fn health(&self) -> Option<Box<dyn HealthWatch>> {

@@ -11,6 +11,7 @@ use super::hub::Hub;
 use super::monitor::Monitor;
 use super::state::{Action, Half, Resolver};
 use super::udp::source_to;
+use super::wire::Opener;
 use crate::client::{Client, Config, Event, RenewReason};
 use crate::path::{Change, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, Transmit};
@@ -78,6 +79,29 @@ impl ClientProxy {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(config: ClientConfig) -> io::Result<Self> {
+        let proxy = Self::new(config, None)?;
+        match Monitor::start() {
+            Ok(monitor) => drop(tokio::spawn(watch_network(monitor, Arc::downgrade(&proxy.hub)))),
+            Err(error) => tracing::debug!(%error, "changes of the network go unseen"),
+        }
+        proxy.hub.with(|half, now| half.machine.start(now));
+        Ok(proxy)
+    }
+
+    /// As [`ClientProxy::start`], but every path is a wire that `opener` opens; the candidate is
+    /// only a name for it. The network of this machine is somebody else's business.
+    ///
+    /// # Errors
+    /// As [`ClientProxy::start`].
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_over_wires(config: ClientConfig, opener: Opener) -> io::Result<Self> {
+        let proxy = Self::new(config, Some(opener))?;
+        proxy.hub.with(|half, now| half.machine.start(now));
+        Ok(proxy)
+    }
+
+    fn new(config: ClientConfig, opener: Option<Opener>) -> io::Result<Self> {
         if config.candidates.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to"));
         }
@@ -96,13 +120,9 @@ impl ClientProxy {
             machine,
             status: sender,
             resolver: Resolve::Never,
+            opener,
             refusals: Refusals::default(),
         });
-        hub.with(|half, now| half.machine.start(now));
-        match Monitor::start() {
-            Ok(monitor) => drop(tokio::spawn(watch_network(monitor, Arc::downgrade(&hub)))),
-            Err(error) => tracing::debug!(%error, "changes of the network go unseen"),
-        }
         Ok(Self { hub, status })
     }
 
@@ -196,6 +216,7 @@ struct ClientHalf {
     machine: Client,
     status: watch::Sender<LinkStatus>,
     resolver: Resolve,
+    opener: Option<Opener>,
     refusals: Refusals,
 }
 
@@ -355,9 +376,10 @@ impl Half for ClientHalf {
         }
         loop {
             let action = match self.machine.poll_event()? {
-                Event::Open { path, carrier, remote } => {
-                    Some(Action::Open { path, carrier, remote })
-                }
+                Event::Open { path, carrier, remote } => Some(match self.opener.clone() {
+                    Some(opener) => Action::OpenWire { path, carrier, remote, opener },
+                    None => Action::Open { path, carrier, remote },
+                }),
                 Event::Close { path } => Some(Action::Close(SocketId(path.0))),
                 Event::Proven { change, .. } => self.on_proven(change),
                 Event::AttemptFailed { error } => {

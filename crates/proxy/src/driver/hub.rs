@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::state::{Action, Half, Port, Shared, Waiting, sort};
 use super::tcp::{self, TcpPort};
 use super::udp::{self, UdpPort};
+use super::wire::{Task, Wire};
 use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
 use crate::timers::{ACCEPT_PAUSE, CONNECT_TIMEOUT};
@@ -96,6 +97,7 @@ impl<H: Half> Hub<H> {
         match self.lock().ports.get(&path.route.socket)? {
             Port::Udp { port, .. } => port.local_addr().ok(),
             Port::Tcp { port, .. } => port.local_addr().ok(),
+            Port::Wire { .. } => None,
         }
     }
 
@@ -150,6 +152,19 @@ impl<H: Half> Hub<H> {
                     }
                 });
             }
+            Action::OpenWire { path, carrier, remote, opener } => {
+                let me = self.me.clone();
+                let socket = SocketId(path.0);
+                let route = Route { carrier, ..Route::tcp(socket, remote, None) };
+                let task = tokio::spawn(async move {
+                    let wire = opener().await;
+                    if let Some(hub) = me.upgrade() {
+                        hub.on_wire(path, route, wire);
+                    }
+                });
+                // Ends with the attempt, however long the wire takes.
+                shared.opening.insert(socket, Task(task));
+            }
             Action::Open { path, carrier: Carrier::Udp, remote } => {
                 let mut local = None;
                 let opened = UdpPort::connect(remote).map(|port| {
@@ -198,6 +213,18 @@ impl<H: Half> Hub<H> {
         if stale {
             shared.remove(socket);
         }
+        self.settle(&mut shared, now);
+    }
+
+    fn on_wire(&self, path: PathId, route: Route, wire: io::Result<Wire>) {
+        let mut shared = self.lock();
+        let now = shared.now();
+        // The task that calls this one is at its end.
+        shared.opening.remove(&route.socket);
+        let opened = wire.map(|wire| {
+            shared.add(route.socket, Port::Wire { wire, route });
+        });
+        shared.half.handle_opened(now, path, None, opened);
         self.settle(&mut shared, now);
     }
 
@@ -264,6 +291,17 @@ impl<H: Half> Hub<H> {
                     }
                     Err(error) => (0, route.map(|route| (route, error))),
                 }
+            }
+            Some(Port::Wire { wire, route }) => {
+                let route = *route;
+                let read = std::task::ready!(wire.poll_recv(cx, |packet| {
+                    if let Verdict::Deliver { path, unproven } =
+                        half.handle_packet(now, &route, packet)
+                    {
+                        waiting.push_back(Waiting::new(path, unproven, packet));
+                    }
+                }));
+                (0, read.err().map(|error| (route, error)))
             }
             Some(Port::Tcp { port, route, expires }) => {
                 let route = *route;

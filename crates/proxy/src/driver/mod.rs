@@ -16,7 +16,9 @@ mod state;
 mod tcp;
 mod udp;
 mod wake;
+mod wire;
 
 pub use client::{ClientConfig, ClientProxy, LinkState, LinkStatus};
 pub use server::{Events, ServerConfig, ServerEvent, ServerProxy};
 pub use state::{Resolver, Resolving};
+pub use wire::{Opener, Opening, Wire, WireEnd};

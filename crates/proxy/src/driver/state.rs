@@ -18,6 +18,7 @@ use super::clock::{self, SleepWatch};
 use super::tcp::TcpPort;
 use super::udp::{UdpPort, is_loss};
 use super::wake::WakeList;
+use super::wire::{Opener, Task, Wire};
 use crate::path::{Carrier, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PathId, RecvMeta, Transmit};
 use crate::timers::{TCP_AUTH_TIMEOUT, TCP_UNAUTHENTICATED_MAX};
@@ -38,6 +39,8 @@ pub(super) enum Action {
     Resolve(Resolver),
     /// Open a socket and report it.
     Open { path: PathId, carrier: Carrier, remote: SocketAddr },
+    /// Have a wire opened and report it.
+    OpenWire { path: PathId, carrier: Carrier, remote: SocketAddr, opener: Opener },
     /// Close a socket.
     Close(SocketId),
     /// Close everything.
@@ -83,6 +86,8 @@ pub(super) trait Half: Debug + Send + 'static {
 pub(super) struct Shared<H> {
     pub(super) half: H,
     pub(super) ports: BTreeMap<SocketId, Port>,
+    /// Wires that are being opened.
+    pub(super) opening: BTreeMap<SocketId, Task>,
     pub(super) listeners: Vec<TcpListener>,
     pub(super) next_socket: u64,
     /// The socket that is read next, so that none starves.
@@ -112,6 +117,7 @@ pub(super) struct Shared<H> {
 pub(super) enum Port {
     Udp { port: UdpPort, route: Option<Route> },
     Tcp { port: TcpPort, route: Route, expires: Option<Instant> },
+    Wire { wire: Wire, route: Route },
 }
 
 /// A packet that could not be handed over where it was read.
@@ -168,7 +174,7 @@ impl Port {
     pub(super) const fn expires(&self) -> Option<Instant> {
         match self {
             Self::Tcp { expires, .. } => *expires,
-            Self::Udp { .. } => None,
+            Self::Udp { .. } | Self::Wire { .. } => None,
         }
     }
 }
@@ -185,6 +191,7 @@ impl<H: Half> Shared<H> {
         Self {
             half,
             ports: BTreeMap::new(),
+            opening: BTreeMap::new(),
             listeners: Vec::new(),
             next_socket: 0,
             turn: SocketId(0),
@@ -247,12 +254,14 @@ impl<H: Half> Shared<H> {
 
     pub(super) fn remove(&mut self, id: SocketId) {
         self.ports.remove(&id);
+        self.opening.remove(&id);
         self.blocked = false;
     }
 
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.ports.clear();
+        self.opening.clear();
         self.listeners.clear();
         self.waiting.clear();
         self.reader.wake();
@@ -317,6 +326,13 @@ impl<H: Half> Shared<H> {
                 }
                 sent
             }
+            Some(Port::Wire { wire, .. }) => {
+                let sent = wire.send(transmit);
+                if wire.is_blocked() {
+                    self.block();
+                }
+                sent
+            }
         };
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -359,7 +375,9 @@ impl<H: Half> Shared<H> {
 
     pub(super) fn on_failed(&mut self, now: Instant, route: &Route, error: &io::Error) {
         tracing::debug!(socket = route.socket.0, %error, "path failed");
-        if route.carrier == Carrier::Tcp {
+        // What is no UDP socket has come to its end.
+        let ended = matches!(self.ports.get(&route.socket), Some(Port::Wire { .. }));
+        if ended || route.carrier == Carrier::Tcp {
             self.remove(route.socket);
         }
         self.half.handle_failed(now, route, error);
@@ -411,6 +429,7 @@ impl<H: Half> Shared<H> {
             let (route, room) = match port {
                 Port::Udp { port, route } => (*route, port.poll_writable(cx)),
                 Port::Tcp { port, route, .. } => (Some(*route), port.poll_flush(cx)),
+                Port::Wire { wire, route } => (Some(*route), wire.poll_flush(cx)),
             };
             match room {
                 Poll::Pending => pending = true,

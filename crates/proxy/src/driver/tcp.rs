@@ -134,14 +134,14 @@ impl TcpPort {
 
 /// Cuts a byte stream into frames.
 #[derive(Debug, Default)]
-struct FrameReader {
+pub(super) struct FrameReader {
     buf: Vec<u8>,
     len: usize,
 }
 
 impl FrameReader {
     /// Returns where to read to; never empty.
-    fn space(&mut self) -> &mut [u8] {
+    pub(super) fn space(&mut self) -> &mut [u8] {
         if self.buf.is_empty() {
             self.buf.resize(READ_BUFFER, 0);
         }
@@ -150,7 +150,7 @@ impl FrameReader {
     }
 
     /// Takes `n` more bytes as read and hands out whole frames.
-    fn filled(&mut self, n: usize, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    pub(super) fn filled(&mut self, n: usize, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
         self.len = (self.len + n).min(self.buf.len());
         let mut rest = self.buf.get(..self.len).unwrap_or_default();
         while let Some((head, body)) = rest.split_first_chunk::<2>() {

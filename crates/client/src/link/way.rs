@@ -1,0 +1,150 @@
+//! [`Way`]: how packets get to the server, where not by sockets of ours alone.
+//!
+//! Through a jump host with a link every path is a flow of datagrams of that
+//! link, or, with the TCP carrier, a connection it makes; through one without,
+//! a connection of its login. Whatever happens to the networks under that link
+//! is that link's business: here a path is asked for when the server is
+//! silent, and once the jump host is back (PROTOCOL §9.4).
+//!
+//! All packets are sealed end to end: a jump host sees what a router sees.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proxy::client::RenewReason;
+use proxy::driver::{ClientProxy, LinkState, Opener, Wire};
+
+use crate::config::Settings;
+use crate::proxy_command::{self, ProxyCommand};
+use crate::remote::{Remote, RemoteError, RemoteStream, Target};
+
+/// How packets get to the server.
+#[derive(Clone)]
+pub enum Way {
+    /// By sockets of this machine: to the address that the login reached, whose port is the
+    /// login's.
+    Direct(SocketAddr),
+    /// Through a jump host, which looks the name up.
+    Through(Arc<dyn Remote>, String),
+    /// By a command that is told the server's port (PROTOCOL §9.5), as ProxyCommand is the login's.
+    Command(Arc<Settings>, String),
+}
+
+impl Way {
+    /// Returns the way by ProxyCommand.
+    ///
+    /// # Errors
+    /// It leads to no other port, or has a token that cannot be expanded.
+    pub(crate) fn by_command(settings: &Settings, template: &str) -> Result<Self, String> {
+        if settings.proxy_command(template, 1)? == settings.proxy_command(template, 2)? {
+            return Err("without %p it cannot lead to tsshd's port; use --tcp".to_owned());
+        }
+        Ok(Self::Command(Arc::new(settings.clone()), template.to_owned()))
+    }
+
+    /// Returns whether datagrams can go this way.
+    #[must_use]
+    pub fn carries_datagrams(&self) -> bool {
+        match self {
+            Self::Direct(_) => true,
+            Self::Through(hop, _) => hop.datagram_size().is_some(),
+            Self::Command(..) => false,
+        }
+    }
+
+    /// Returns the size in bytes of the packets that fit through a link on the way (PROTOCOL §9.3).
+    #[must_use]
+    pub fn packet_size(&self) -> Option<u16> {
+        match self {
+            Self::Through(hop, _) => hop.datagram_size().and_then(|size| u16::try_from(size).ok()),
+            Self::Direct(_) | Self::Command(..) => None,
+        }
+    }
+
+    /// Returns the host for messages.
+    pub(super) fn host(&self) -> String {
+        match self {
+            Self::Direct(addr) => addr.ip().to_string(),
+            Self::Through(_, host) => host.clone(),
+            Self::Command(..) => "the host behind the proxy command".into(),
+        }
+    }
+
+    /// Returns what opens paths to the server's port; `None` where sockets do.
+    pub(super) fn opener(&self, port: u16, _tcp: bool) -> Option<Opener> {
+        match self.clone() {
+            Self::Direct(_) => None,
+            Self::Through(hop, host) => Some(Arc::new(move || {
+                let (hop, host) = (hop.clone(), host.clone());
+                Box::pin(async move {
+                    wait_for(hop.as_ref()).await;
+                    let target = Target::Tcp { host, port };
+                    let dialled = hop.dial(target).await.map(over_stream);
+                    dialled.map_err(|error| system_error(&error))
+                })
+            })),
+            Self::Command(settings, template) => Some(Arc::new(move || {
+                let (settings, template) = (settings.clone(), template.clone());
+                Box::pin(async move { by_command(&settings, &template, port).await })
+            })),
+        }
+    }
+
+    /// Has new paths asked for as soon as the jump host is back after an outage.
+    pub(super) fn follow(&self, proxy: &ClientProxy) {
+        let Self::Through(hop, _) = self else { return };
+        let Some(mut health) = hop.health() else { return };
+        let proxy = proxy.clone();
+        let mut status = proxy.watch();
+        tokio::spawn(async move {
+            let mut was_away = health.outage().is_some();
+            loop {
+                tokio::select! {
+                    () = health.changed() => {}
+                    changed = status.changed() => {
+                        if changed.is_err() || matches!(proxy.status().state, LinkState::Closed | LinkState::Failed { .. }) {
+                            return;
+                        }
+                        continue;
+                    }
+                }
+                let is_away = health.outage().is_some();
+                if was_away && !is_away {
+                    proxy.renew(RenewReason::Requested);
+                }
+                was_away = is_away;
+            }
+        });
+    }
+}
+
+async fn by_command(settings: &Settings, template: &str, port: u16) -> io::Result<Wire> {
+    let command = settings.proxy_command(template, port).map_err(io::Error::other)?;
+    if settings.proxy_hands_over {
+        let (read, write) = proxy_command::receive_socket(&command).await?.into_split();
+        return Ok(Wire::framed(read, write));
+    }
+    let (read, write) = tokio::io::split(ProxyCommand::start(&command)?);
+    Ok(Wire::framed(read, write))
+}
+
+/// Waits until a jump host is in reach.
+async fn wait_for(hop: &dyn Remote) {
+    let Some(mut health) = hop.health() else { return };
+    while health.outage().is_some() {
+        health.changed().await;
+    }
+}
+
+fn over_stream(stream: RemoteStream) -> Wire {
+    Wire::framed(stream.read, stream.write)
+}
+
+/// A refusal as the proxy shows it.
+fn system_error(error: &RemoteError) -> io::Error {
+    match error {
+        RemoteError::Refused { reason, .. } => io::Error::other(reason.clone()),
+        error => io::Error::other(error.to_string()),
+    }
+}
