@@ -147,7 +147,7 @@ fn a_proxy_command_connects_and_ends_with_the_client(mode: Mode) {
     let script = world.script(
         "proxy.sh",
         &format!(
-            "echo \"$@\" >'{}'\nexec ssh -F '{}' -W \"$1:$2\" gate\n",
+            "echo \"$@\" >>'{}'\nexec ssh -F '{}' -W \"$1:$2\" gate\n",
             told.display(),
             world.path("config").display()
         ),
@@ -191,4 +191,31 @@ fn a_proxy_command_may_hand_over_its_connection(mode: Mode) {
     let run = world.ssh(["-o", &command, "-o", "ProxyUseFdpass=yes"]).command(["echo in"]).output();
     run.assert_prints("in\n");
     world.wait_until_nothing_runs();
+}
+
+in_modes!(udp, packets_of_each_host_fit_into_those_of_the_one_before);
+fn packets_of_each_host_fit_into_those_of_the_one_before(mode: Mode) {
+    let world = chain(mode);
+    let told = world.path("told");
+    let tsshd = fs::read_to_string(world.path("tsshd")).expect("the script of the world");
+    let body = tsshd.replacen("#!/bin/sh\n", &format!("echo \"$@\" >>'{}'\n", told.display()), 1);
+    world.script("tsshd", &body);
+    let run = world.ssh(["-J", "gate,yard,door"]).command(["head -c 3000000 /dev/zero"]).output();
+    run.assert_status(0);
+    assert_eq!(run.out().len(), 3_000_000);
+    let told = fs::read_to_string(&told).expect("tsshd ran");
+    let sizes: Vec<_> = told
+        .lines()
+        .map(|line| {
+            let mut words = line.split(' ').skip_while(|word| *word != "--mtu").skip(1);
+            words.next().unwrap_or("usual")
+        })
+        .collect();
+    // 1400 bytes less what a datagram of the host before costs.
+    let want = match mode.is_kcp() {
+        false => ["usual", "1355", "1310", "1265"],
+        true => ["usual", "1352", "1304", "1256"],
+    };
+    assert_eq!(sizes, want);
+    assert!(!told.contains("--tcp"), "all of them over UDP: {told}");
 }

@@ -90,7 +90,9 @@ impl Checked {
 }
 
 fn a_forward_survives(mode: Mode, hops: &[Hop]) {
-    let Some(world) = World::builder(mode).links([link(), link()]) else { return };
+    // sshd does not learn by itself that a login's address is gone.
+    let builder = World::builder(mode).sshd_config("ClientAliveInterval 2\nClientAliveCountMax 3");
+    let Some(world) = builder.links([link(), link()]) else { return };
     let world = world.start();
     for Hop(name, has_tsshd) in hops {
         world.add_host(name, if *has_tsshd { "" } else { "#!! TsshdPath /no/tsshd" });

@@ -185,6 +185,7 @@ impl Link {
             carrier: if tcp { Carrier::Tcp } else { Carrier::Udp },
             connect_timeout: settings.connect_timeout,
             tcp_pipelining: ext.has(Ext::Early),
+            patient: opener.is_some(),
             heartbeat_timeout: settings.heartbeat_timeout,
         };
         let proxy = match opener {
@@ -313,6 +314,12 @@ impl Remote for Link {
 
     fn roams(&self) -> bool {
         true
+    }
+
+    fn datagram_size(&self) -> Option<usize> {
+        // Without the id of the channel (PROTOCOL §6.9).
+        let size = self.shared.connection.max_datagram_size();
+        size.checked_sub(size_of::<u64>()).filter(|size| *size > 0)
     }
 
     fn health(&self) -> Option<Box<dyn HealthWatch>> {

@@ -13,11 +13,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proxy::client::RenewReason;
-use proxy::driver::{ClientProxy, LinkState, Opener, Wire};
+use proxy::driver::{ClientProxy, LinkState, Opener, Wire, WireEnd};
 
 use crate::config::Settings;
 use crate::proxy_command::{self, ProxyCommand};
-use crate::remote::{Remote, RemoteError, RemoteStream, Target};
+use crate::remote::{Remote, RemoteDatagrams, RemoteError, RemoteStream, Target};
 
 /// How packets get to the server.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Way {
     }
 
     /// Returns what opens paths to the server's port; `None` where sockets do.
-    pub(super) fn opener(&self, port: u16, _tcp: bool) -> Option<Opener> {
+    pub(super) fn opener(&self, port: u16, tcp: bool) -> Option<Opener> {
         match self.clone() {
             Self::Direct(_) => None,
             Self::Through(hop, host) => Some(Arc::new(move || {
@@ -80,8 +80,11 @@ impl Way {
                 Box::pin(async move {
                     wait_for(hop.as_ref()).await;
                     let target = Target::Tcp { host, port };
-                    let dialled = hop.dial(target).await.map(over_stream);
-                    dialled.map_err(|error| system_error(&error))
+                    let wire = match tcp {
+                        true => hop.dial(target).await.map(over_stream),
+                        false => hop.dial_udp(target).await.map(over_datagrams),
+                    };
+                    wire.map_err(|error| system_error(&error))
                 })
             })),
             Self::Command(settings, template) => Some(Arc::new(move || {
@@ -140,6 +143,34 @@ async fn wait_for(hop: &dyn Remote) {
 fn over_stream(stream: RemoteStream) -> Wire {
     Wire::framed(stream.read, stream.write)
 }
+
+fn over_datagrams(flow: RemoteDatagrams) -> Wire {
+    Wire::new(|WireEnd { incoming, mut outgoing }| async move {
+        let RemoteDatagrams { mut sender, mut receiver, _slot } = flow;
+        let send = async {
+            while let Some(packet) = outgoing.recv().await {
+                if let Err(error) = sender.send(&packet).await {
+                    return tracing::debug!(%error, "a flow through the jump host ended");
+                }
+            }
+        };
+        let receive = async {
+            while let Some(packet) = receiver.recv().await {
+                // As from a socket: what nobody has room for is lost.
+                if packet.len() <= PACKET_MAX {
+                    let _ = incoming.try_send(packet.to_vec());
+                }
+            }
+        };
+        tokio::select! {
+            () = send => {}
+            () = receive => {}
+        }
+    })
+}
+
+/// Longest packet of either transport (PROTOCOL §2.1).
+const PACKET_MAX: usize = 1500;
 
 /// A refusal as the proxy shows it.
 fn system_error(error: &RemoteError) -> io::Error {

@@ -30,6 +30,10 @@ pub struct Config {
     /// reference server reads the first frame with a single call, so it has to
     /// be alone until its ack has come; ours takes it apart. Default no.
     pub tcp_pipelining: bool,
+    /// Whether a path is asked for only when the link is lost or somebody says so, and not
+    /// already when an answer is late: where paths are costly, or another connection's, which
+    /// sees to its own. Default no.
+    pub patient: bool,
     /// How long nothing may be heard before the link is lost; checked once the
     /// first heartbeat was confirmed. Default [`HEARTBEAT_TIMEOUT`].
     pub heartbeat_timeout: Duration,
@@ -52,6 +56,7 @@ impl Config {
             candidates,
             connect_timeout: CONNECT_TIMEOUT,
             tcp_pipelining: false,
+            patient: false,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
         }
     }

@@ -173,7 +173,7 @@ impl Client {
     pub(super) fn overdue_at(&self) -> Option<Instant> {
         let State::Up { live } = &self.state else { return None };
         // Until the bus is up the handshake has timers of its own.
-        if !self.watching {
+        if !self.watching || self.config.patient {
             return None;
         }
         self.answers.overdue_at(live.path.route.carrier)
