@@ -12,6 +12,10 @@ printf ' and on\r\nthe end'";
 /// Where [`PROGRAM`] leaves the cursor: what a terminal answers when asked.
 const PLACE: &str = "\x1b[5;14R";
 
+/// What is typed into the outage: where nothing happens nobody misses anything. The program
+/// neither reads nor shows it.
+const KEY: &str = "k";
+
 /// Shown early, so that the test need not wait for long.
 const SOON: [&str; 3] = ["-t", "-o", "UdpReconnectTimeout=4"];
 
@@ -45,6 +49,7 @@ fn a_long_outage_is_told_and_leaves_no_trace(mode: Mode) {
     client.expect("here");
     let plain = client.received();
     relay.cut();
+    client.send(KEY);
     client.expect("\x1b[6n");
     client.send(PLACE);
     client.expect("last contact with");
@@ -68,6 +73,7 @@ fn the_exit_key_leaves_while_the_notice_is_shown(mode: Mode) {
     client.expect("here");
     let plain = client.received();
     relay.cut();
+    client.send(KEY);
     client.expect("\x1b[6n");
     client.send(PLACE);
     client.expect("^X leaves");
@@ -87,6 +93,7 @@ fn a_terminal_that_cannot_say_where_its_cursor_is_shows_no_notice(mode: Mode) {
         client.expect("here");
         let plain = client.received();
         relay.cut();
+        client.send(KEY);
         // As long as the terminal is waited for, and then some.
         std::thread::sleep(std::time::Duration::from_secs(8));
         relay.mend();
@@ -114,6 +121,7 @@ fn output_that_goes_into_a_file_holds_no_byte_of_a_notice(mode: Mode) {
     wait_until("the program runs", || content().ends_with(b"here"));
     let plain = content();
     relay.cut();
+    client.send(KEY);
     std::thread::sleep(std::time::Duration::from_secs(8));
     relay.mend();
     world.write("go", "");

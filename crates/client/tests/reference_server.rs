@@ -84,7 +84,7 @@ impl Reference {
         assert!(early.is_err(), "no other stream before the bus is confirmed");
         let up = BusResponse { msg: NO_ERROR.into(), next_session_id: 5, code: 0 };
         say(&mut bus_send, &up).await;
-        self.proxy.set_bus_up(Duration::from_secs(3));
+        self.proxy.set_bus_up(Duration::from_secs(3), false);
         tokio::spawn(record_bus(bus_recv, record.clone()));
 
         let mut session = session(&connection, &record).await;

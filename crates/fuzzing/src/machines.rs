@@ -96,7 +96,7 @@ pub fn proxy_server(data: &[u8]) {
                 let _ = machine.handle_packet(now, &route, &packet);
             }
             2 => machine.handle_accepted(now, path),
-            3 => machine.set_bus_up(now, Duration::from_secs(u64::from(id % 8) + 1)),
+            3 => machine.set_bus_up(now, Duration::from_secs(u64::from(id % 8) + 1), id & 8 != 0),
             4 => machine.handle_failed(&route),
             5 => machine.handle_copied(path, u64::from(id) * 100),
             _ => {

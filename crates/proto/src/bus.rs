@@ -126,6 +126,18 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// Extension `loss`, either direction: counts of packets, duplicates included.
+    pub struct Loss {
+        /// Packets sent so far.
+        "Sent" => sent: u64,
+        /// `Sent` of the last such message that came; absent before the first.
+        "Echo" => echo: u64,
+        /// Packets that had come when it came.
+        "Received" => received: u64,
+    }
+}
+
 macro_rules! directions {
     ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $wire:literal => $variant:ident($body:ident) ),* $(,)? }) => {
         $(#[$doc])*
@@ -177,6 +189,8 @@ directions! {
         "rekey" => Rekey(Rekey),
         /// Deliver a signal (extension `signal`).
         "signal" => Signal(Signal),
+        /// Counts of packets (extension `loss`).
+        "loss" => Loss(Loss),
     }
 }
 
@@ -199,6 +213,8 @@ directions! {
         "error" => Warning(Warning),
         /// Please leave.
         "quit" => Quit(Quit),
+        /// Counts of packets (extension `loss`).
+        "loss" => Loss(Loss),
     }
 }
 

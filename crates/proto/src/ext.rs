@@ -29,11 +29,16 @@ pub enum Ext {
     Rekey,
     /// `listen` takes addresses as `-R` spells them and reports the port it was given.
     Listen,
+    /// Both sides count the packets that come and tell each other, so that small ones can go
+    /// more than once where packets are lost.
+    Loss,
+    /// An idle session is silent but for one exchange every 25 s.
+    Silence,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Early,
         Self::Command,
         Self::Modes,
@@ -41,6 +46,8 @@ impl Ext {
         Self::Goodbye,
         Self::Rekey,
         Self::Listen,
+        Self::Loss,
+        Self::Silence,
     ];
 
     /// Returns the name on the wire.
@@ -54,6 +61,8 @@ impl Ext {
             Self::Goodbye => "goodbye",
             Self::Rekey => "rekey",
             Self::Listen => "listen",
+            Self::Loss => "loss",
+            Self::Silence => "silence",
         }
     }
 }

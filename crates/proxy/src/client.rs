@@ -21,7 +21,7 @@
 //! say otherwise, without any timer.
 //!
 //! "Silent for H": nothing accepted and no heartbeat answered for the heartbeat
-//! timeout. A dead TCP connection leads from `Up` or `Roaming` to `Down` at
+//! timeout; with [`Config::quiet`] from the first packet on that wants an answer. A dead TCP connection leads from `Up` or `Roaming` to `Down` at
 //! once. `table.txt` beside this file has every transition.
 //!
 //! In `Connecting`, `Roaming` and `Down` a search runs: it asks for one new
@@ -35,7 +35,6 @@
 //! goes backwards; at most three paths exist (in use, asked for, draining).
 //! Wire and rules of the reference: `docs/protocol.md` §2.2, §2.4, §2.5.
 
-mod answer;
 mod event;
 mod network;
 mod search;
@@ -51,11 +50,11 @@ use std::time::{Duration, Instant};
 use proto::PathSerial;
 use proto::path_auth::PathAuth;
 
-use answer::Answers;
 pub use event::{Config, Event, RenewReason};
 use search::{ErrorSpacing, Search};
 use state::State;
 
+use crate::answers::Answers;
 use crate::path::{Carrier, Change, Path, Pending, Route, Routes, SocketId, Verdict};
 use crate::seal::{NONCE_LEN, Sealer};
 use crate::socket::PathId;
@@ -294,7 +293,7 @@ impl Client {
     /// again, so that a keystroke need not wait to be repeated.
     pub fn handle_sent<'a>(&mut self, now: Instant, packets: impl Iterator<Item = &'a [u8]>) {
         if matches!(self.state, State::Up { .. } | State::Roaming { .. }) {
-            self.answers.on_sent(now, packets);
+            self.answers.on_sent(now, packets, true);
         }
     }
 

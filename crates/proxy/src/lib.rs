@@ -5,7 +5,9 @@
 //! [`driver`]. Wire format: `docs/protocol.md`, "Proxy".
 #![forbid(unsafe_code)]
 
+mod answers;
 pub mod client;
+pub mod copies;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod path;

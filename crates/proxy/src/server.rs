@@ -35,10 +35,11 @@ use std::time::{Duration, Instant};
 use proto::path_auth::{PathAck, PathAuth};
 use proto::{ClientId, PathSerial, ServerId};
 
+use crate::answers::Answers;
 use crate::path::{Carrier, Change, Path, Pending, Route, Routes, Verdict};
 use crate::seal::{NONCE_LEN, ProxyKey, SEALED_LEN, Sealer};
 use crate::socket::PathId;
-use crate::timers::{AMPLIFICATION, DUMMY_LEN, HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MIN};
+use crate::timers::{AMPLIFICATION, DUMMY_LEN, HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MIN, QUIET};
 
 /// What the server machine has to know.
 #[derive(Clone, Debug)]
@@ -89,6 +90,11 @@ pub struct Server {
     sealer: Sealer,
     paths: Paths,
     liveness: Liveness,
+    /// Whether silence is no sign of anything while no answer is wanted.
+    is_quiet: bool,
+    answers: Answers,
+    /// When a packet was accepted last.
+    contact: Option<Instant>,
     /// The highest serial ever accepted; never lowered (replay protection).
     serial: PathSerial,
     next_path: u64,
@@ -125,8 +131,8 @@ enum Liveness {
     Unwatched,
     /// A packet was accepted at `at`.
     Fresh { timeout: Duration, at: Instant },
-    /// Nothing was accepted for the timeout. While `knocked` is recent,
-    /// packets are sent to the pending path all the same.
+    /// Nothing was accepted for the timeout, which began at `last`. While `knocked` is
+    /// recent, packets are sent to the pending path all the same.
     Silent { timeout: Duration, last: Instant, knocked: Option<Instant> },
 }
 
@@ -139,6 +145,9 @@ impl Server {
             config,
             paths: Paths::Unclaimed,
             liveness: Liveness::Unwatched,
+            is_quiet: false,
+            answers: Answers::default(),
+            contact: None,
             serial: PathSerial(0),
             next_path: 0,
             network: None,
@@ -183,6 +192,8 @@ impl Server {
             }
             _ => return,
         }
+        self.contact = Some(now);
+        self.answers.on_accepted(now);
         match self.liveness {
             Liveness::Unwatched => {}
             Liveness::Fresh { timeout, .. } => self.liveness = Liveness::Fresh { timeout, at: now },
@@ -195,10 +206,20 @@ impl Server {
 
     /// Tells that the bus is up with this heartbeat timeout: from now on
     /// silence counts. A client that names none, or one too short to mean
-    /// anything, gets the default.
-    pub fn set_bus_up(&mut self, now: Instant, timeout: Duration) {
+    /// anything, gets the default. With `quiet` (extension `silence`) the timeout
+    /// begins with the first packet of ours that wants an answer, and the path is
+    /// kept until the client must have noticed as well.
+    pub fn set_bus_up(&mut self, now: Instant, timeout: Duration, quiet: bool) {
+        self.is_quiet = quiet;
         let timeout = if timeout < HEARTBEAT_TIMEOUT_MIN { HEARTBEAT_TIMEOUT } else { timeout };
         self.liveness = Liveness::Fresh { timeout, at: now };
+    }
+
+    /// Reports what the transport has sent on the path in use.
+    pub fn handle_sent<'a>(&mut self, now: Instant, packets: impl Iterator<Item = &'a [u8]>) {
+        if self.is_quiet {
+            self.answers.on_sent(now, packets, false);
+        }
     }
 
     /// Reports that a TCP connection ended. The client's state stays.
@@ -230,10 +251,17 @@ impl Server {
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.liveness {
-            Liveness::Fresh { timeout, at } if now >= at + timeout => {
-                self.liveness = Liveness::Silent { timeout, last: at, knocked: None };
+            Liveness::Fresh { timeout, .. }
+                if self.silent_since().is_some_and(|since| now >= since + timeout) =>
+            {
+                let last = self.silent_since().unwrap_or(now);
+                self.liveness = Liveness::Silent { timeout, last, knocked: None };
                 self.events.push_back(Event::Silent);
-                self.on_lost();
+                // An idle client does not know that we have something to say: the transport goes
+                // on trying, rarely.
+                if !self.is_quiet {
+                    self.on_lost();
+                }
             }
             Liveness::Silent { timeout, last, knocked: Some(knocked) }
                 if now >= knocked + timeout =>
@@ -278,7 +306,7 @@ impl Server {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.liveness {
             Liveness::Unwatched => None,
-            Liveness::Fresh { timeout, at } => Some(at + timeout),
+            Liveness::Fresh { timeout, .. } => self.silent_since().map(|since| since + timeout),
             Liveness::Silent { timeout, knocked, .. } => {
                 knocked.map(|k| k + timeout).into_iter().chain(self.forget_at()).min()
             }
@@ -309,6 +337,12 @@ impl Server {
             Paths::Active(path) | Paths::Roaming { active: path, .. } => Some(path),
             Paths::Unclaimed | Paths::Pending(_) => None,
         }
+    }
+
+    /// Returns when a packet was accepted last.
+    #[must_use]
+    pub const fn last_contact(&self) -> Option<Instant> {
+        self.contact
     }
 
     /// Returns the highest serial accepted so far.
@@ -412,6 +446,15 @@ impl Server {
         }
     }
 
+    /// Since when the client is silent.
+    const fn silent_since(&self) -> Option<Instant> {
+        match self.liveness {
+            Liveness::Fresh { .. } if self.is_quiet => self.answers.silent_since(),
+            Liveness::Fresh { at, .. } => Some(at),
+            Liveness::Unwatched | Liveness::Silent { .. } => None,
+        }
+    }
+
     /// Two timeouts of silence: whoever comes back has to authenticate. What
     /// authenticated within the last timeout stays.
     fn forget(&mut self, now: Instant) {
@@ -431,12 +474,16 @@ impl Server {
             }
         };
         self.paths = kept;
+        if self.is_quiet && matches!(kept, Paths::Unclaimed) {
+            self.on_lost();
+        }
         gone.into_iter().flatten().for_each(|path| self.close(path));
     }
 
     /// When [`Server::forget`] is due.
     fn forget_at(&self) -> Option<Instant> {
         let Liveness::Silent { timeout, last, .. } = self.liveness else { return None };
+        let last = if self.is_quiet { last + QUIET } else { last };
         match self.paths {
             Paths::Unclaimed => None,
             Paths::Pending(c) => Some((last + 2 * timeout).max(c.asked + timeout)),

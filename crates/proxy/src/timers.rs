@@ -17,6 +17,10 @@ pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 /// fit into the default, none into less than this.
 pub const HEARTBEAT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
+/// How long nothing may pass between two of our own peers (extension `silence`) before the client
+/// says something: NATs forget a silent mapping after 30 s at the earliest (DESIGN D14).
+pub const QUIET: Duration = Duration::from_secs(25);
+
 /// Auth packets are repeated at this pace until the path is proven (PROTOCOL §2.5).
 pub const AUTH_INTERVAL: Duration = Duration::from_millis(100);
 

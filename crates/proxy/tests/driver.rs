@@ -460,7 +460,7 @@ async fn source_port_that_changes_in_mid_session_is_noticed_and_renewed() {
     let socket = client.socket();
     round_trip(&socket, b"before the mapping is forgotten").await;
     client.heartbeat_confirmed(std::time::Instant::now());
-    server.set_bus_up(Duration::from_secs(60));
+    server.set_bus_up(Duration::from_secs(60), false);
     let before = server.remote_addr();
 
     rebind.notify_one();

@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::bootstrap::{MODE_KCP, MODE_QUIC, PROXY_MODE_TCP, Secret, ServerInfo};
+use proto::bus::Loss;
+use proto::ext::{Ext, ExtSet};
 use proto::version::{PROGRAM_VERSION, PROTO_VERSION};
 use proto::{ClientId, ServerId};
 use proxy::PacketSocket;
+use proxy::copies::Report;
 use proxy::driver::{Events, ServerConfig, ServerEvent, ServerProxy};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -24,7 +27,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::addresses::{self, Sockets};
 use crate::cli::{self, Action, Options, USAGE};
 use crate::exit::Exit;
-use crate::link::{End, Host, Link, Settings};
+use crate::link::{Below, End, Host, Link, Settings};
 use crate::ports::{self, Ports};
 use crate::sys::{daemon, interfaces, scope};
 use crate::trace;
@@ -150,10 +153,6 @@ impl Server {
             _ = signals.next() => return Exit::Signal,
         };
         let warnings = host.notes().iter().cloned().chain(scope::warning()).collect();
-        let on_bus_up = {
-            let proxy = proxy.clone();
-            Box::new(move |heartbeat| proxy.set_bus_up(heartbeat))
-        };
         let link = Link::new(
             connection,
             host,
@@ -163,7 +162,7 @@ impl Server {
                 warnings,
                 debug,
                 output_log_bytes: options.output_log_bytes,
-                on_bus_up,
+                below: Box::new(proxy.clone()),
             },
         );
         let follow_paths = async {
@@ -178,6 +177,12 @@ impl Server {
             }
             std::future::pending().await
         };
+        let report_losses = async {
+            loop {
+                let Report { sent, echo, received } = proxy.next_loss_report().await;
+                link.report_loss(Loss { sent, echo, received }).await;
+            }
+        };
         let end = tokio::select! {
             end = link.serve() => end,
             () = quit_on_signal(&mut signals, &link) => {
@@ -185,6 +190,7 @@ impl Server {
                 return Exit::Signal;
             }
             never = follow_paths => never,
+            never = report_losses => never,
         };
         tracing::info!(?end, "the client is served");
         proxy.close();
@@ -193,6 +199,24 @@ impl Server {
             End::NoBus => Exit::NoClient,
             End::Silent => Exit::NoHeartbeat,
         }
+    }
+}
+
+impl Below for ServerProxy {
+    fn on_bus_up(&self, heartbeat_timeout: Duration, used: ExtSet) {
+        self.set_bus_up(heartbeat_timeout, used.has(Ext::Silence));
+        if used.has(Ext::Loss) {
+            self.enable_copies();
+        }
+    }
+
+    fn on_loss(&self, loss: &Loss, round_trip: Duration) {
+        let Loss { sent, echo, received } = *loss;
+        self.loss_reported(Report { sent, echo, received }, Some(round_trip));
+    }
+
+    fn last_contact(&self) -> Option<std::time::Instant> {
+        self.last_contact()
     }
 }
 

@@ -16,7 +16,7 @@ const REST: Duration = Duration::from_secs(10);
 /// several have in common each would only have its share.
 const MEMORY_REST: Duration = Duration::from_secs(3);
 /// How long it is looked at.
-const LOOK: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Programs of a session; its shell and the lab's own are not among them.
 const PROGRAMS: [&str; 8] =
@@ -101,7 +101,7 @@ impl Session {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     fn note(&self, report: &mut Report, before: &Used, after: &Used) {
         let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e3;
-        report.note("idle", "processor time of both in 20 s", "ms", self.client, &[cpu]);
+        report.note("idle", "processor time of both in a minute", "ms", self.client, &[cpu]);
         let packets = (after.packets - before.packets) as f64 * 60.0 / LOOK.as_secs_f64();
         report.note("idle", "packets both ways, each minute", "", self.client, &[packets]);
     }

@@ -7,19 +7,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proto::bus::{Alive, CLOSE, Discard, Exit, Rekey, ToClient, ToServer};
+use proto::bus::{Alive, CLOSE, Discard, Exit, Loss, Rekey, ToClient, ToServer};
 use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
 use proto::open::{BusMessage, BusResponse, Outcome, StreamCommand, Timeouts};
+use proxy::copies::Report;
 use proxy::driver::{ClientProxy, LinkState};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, sleep_until};
+use tokio::time::sleep_until;
 use transport::crypt::RekeyError;
 use transport::stack::KeyExchangeError;
 use transport::{Connection, RecvStream, SendStream, frames};
 
+use super::rhythm::{Due, Rhythm};
 use crate::remote::{RemoteError, SessionEnd};
 use crate::wire;
 
@@ -28,9 +30,6 @@ const REFUSED_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the answer to `quit` may take to reach the server, which ends a second later.
 const QUIT_GRACE: Duration = Duration::from_millis(280);
-
-/// Shortest interval between heartbeats, whatever the configured timeouts lead to.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Stream priority of the bus, above every session and forward.
 const BUS_PRIORITY: i32 = 100;
@@ -142,7 +141,8 @@ impl Bus {
                 proxy: proxy.clone(),
             }),
         };
-        tokio::spawn(bus.clone().run(connection.clone(), queue, warn, timeouts));
+        let quiet = ext.has(Ext::Silence);
+        tokio::spawn(bus.clone().run(connection.clone(), queue, warn, timeouts, quiet));
         bus
     }
 
@@ -240,13 +240,15 @@ impl Bus {
         queue: mpsc::UnboundedReceiver<Vec<u8>>,
         warn: mpsc::UnboundedSender<String>,
         timeouts: Timeouts,
+        quiet: bool,
     ) {
         let end = tokio::select! {
             end = self.converse(&connection, queue, warn) => end,
             error = connection.closed() => End::Lost(error.to_string()),
-            end = self.beat(timeouts) => end,
+            end = self.beat(timeouts, quiet) => end,
             end = server_gone(&self.shared.proxy) => end,
             never = self.renew_keys() => never,
+            never = self.report_losses() => never,
         };
         self.end(end);
         // Streams of sessions end with the connection, and so do the sessions.
@@ -262,9 +264,20 @@ impl Bus {
         }
     }
 
+    /// Tells the server how many of its packets have come (extension `loss`).
+    async fn report_losses(&self) -> End {
+        loop {
+            let Report { sent, echo, received } = self.shared.proxy.next_loss_report().await;
+            self.send(&ToServer::Loss(Loss { sent, echo, received }));
+        }
+    }
+
     /// Sends heartbeats, at most one unanswered at a time (PROTOCOL §7.4), and one
     /// more after every new path, which proves it to the server (DESIGN D10).
-    async fn beat(&self, timeouts: Timeouts) -> End {
+    ///
+    /// With extension `silence` they are for when nothing else happens: the alive timeout then
+    /// begins with whatever came last, and there is none while the link is lost.
+    async fn beat(&self, timeouts: Timeouts, quiet: bool) -> End {
         if self.wait_up().await.is_err() {
             return std::future::pending().await;
         }
@@ -272,30 +285,52 @@ impl Bus {
         self.shared.proxy.heartbeat_confirmed(Instant::now());
         self.shared.last_echo.send_replace(Instant::now());
         let mut status = self.shared.proxy.watch();
-        let mut ticks = tokio::time::interval(timeouts.interval.max(SHORTEST_INTERVAL));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rhythm = Rhythm::new(timeouts, quiet);
         let mut paths = status.borrow_and_update().paths;
         loop {
+            let is_lost = status.borrow().state == LinkState::Lost;
+            let next = rhythm.next(self.contact(quiet), is_lost);
+            let wake = async {
+                match next {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = wake => {}
                 changed = status.changed() => {
-                    let now = status.borrow_and_update().paths;
-                    if changed.is_err() || now == paths {
-                        continue;
+                    if changed.is_err() {
+                        return std::future::pending().await;
                     }
-                    paths = now;
+                    let now = status.borrow_and_update().paths;
+                    if std::mem::replace(&mut paths, now) != now {
+                        self.send_heartbeat();
+                    }
                 }
             }
-            let silence = self.shared.last_echo.borrow().elapsed();
-            if !timeouts.alive.is_zero() && silence > timeouts.alive {
-                return End::Lost(format!("no answer from the server for {silence:.0?}"));
+            match rhythm.due(Instant::now(), self.contact(quiet), is_lost) {
+                Due::Heartbeat => self.send_heartbeat(),
+                Due::Giving(silence) => {
+                    return End::Lost(format!("no answer from the server for {silence:.0?}"));
+                }
+                Due::Nothing => {}
             }
-            let mut under_way = lock(&self.shared.heartbeat);
-            if under_way.is_none() {
-                let time = unix_ms();
-                *under_way = Some((time, Instant::now()));
-                self.send(&ToServer::Alive(Alive { time }));
-            }
+        }
+    }
+
+    /// When the server was heard last: by its echo of a heartbeat, or by anything it sent.
+    fn contact(&self, anything: bool) -> Instant {
+        let echo = *self.shared.last_echo.borrow();
+        let heard = self.shared.proxy.status().last_contact.filter(|_| anything);
+        heard.map_or(echo, |heard| heard.max(echo))
+    }
+
+    fn send_heartbeat(&self) {
+        let mut under_way = lock(&self.shared.heartbeat);
+        if under_way.is_none() {
+            let time = unix_ms();
+            *under_way = Some((time, Instant::now()));
+            self.send(&ToServer::Alive(Alive { time }));
         }
     }
 
@@ -376,6 +411,10 @@ impl Bus {
                 }
             }
             ToClient::Discard(discard) => self.on_discard(discard),
+            ToClient::Loss(Loss { sent, echo, received }) => {
+                let rtt = self.shared.connection.rtt();
+                self.shared.proxy.loss_reported(Report { sent, echo, received }, Some(rtt));
+            }
             ToClient::Warning(warning) => {
                 let _ = warn.send(warning.msg);
             }

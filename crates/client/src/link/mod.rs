@@ -10,6 +10,7 @@
 mod bus;
 mod datagrams;
 mod forward;
+mod rhythm;
 mod session;
 mod way;
 
@@ -121,6 +122,7 @@ struct Shared {
     bus: Bus,
     /// What both ends can do beyond the reference.
     ext: ExtSet,
+    heartbeat_timeout: Duration,
     slots: Slots,
     channels: Channels,
 }
@@ -187,6 +189,7 @@ impl Link {
             tcp_pipelining: ext.has(Ext::Early),
             patient: opener.is_some(),
             heartbeat_timeout: settings.heartbeat_timeout,
+            quiet: ext.has(Ext::Silence),
         };
         let proxy = match opener {
             None => ClientProxy::start(config),
@@ -198,6 +201,9 @@ impl Link {
             source,
         })?;
 
+        if ext.has(Ext::Loss) {
+            proxy.enable_copies();
+        }
         let port = info.port;
         let failure = proxy.clone();
         let silent = || LinkError::Silent {
@@ -231,6 +237,7 @@ impl Link {
                 proxy,
                 bus,
                 ext,
+                heartbeat_timeout: settings.heartbeat_timeout,
                 slots: Slots::new(ext),
             }),
         };
@@ -324,7 +331,8 @@ impl Remote for Link {
 
     fn health(&self) -> Option<Box<dyn HealthWatch>> {
         let proxy = self.shared.proxy.clone();
-        Some(Box::new(Health { changes: proxy.watch(), proxy }))
+        let patience = self.shared.heartbeat_timeout;
+        Some(Box::new(Health { changes: proxy.watch(), proxy, patience }))
     }
 }
 
@@ -332,13 +340,21 @@ impl Remote for Link {
 struct Health {
     proxy: ClientProxy,
     changes: watch::Receiver<LinkStatus>,
+    /// How long nothing came when the link counts as lost.
+    patience: Duration,
 }
 
 impl HealthWatch for Health {
     fn outage(&self) -> Option<Outage> {
         let status = self.proxy.status();
+        let last_contact = status.last_contact.unwrap_or(status.since);
         (status.state == LinkState::Lost).then(|| Outage {
-            last_contact: status.last_contact.unwrap_or(status.since),
+            last_contact,
+            // An idle session is silent for longer (DESIGN D14).
+            since: status
+                .since
+                .checked_sub(self.patience)
+                .map_or(last_contact, |at| at.max(last_contact)),
             is_refused: status.refused_since.is_some(),
             error: status.reason,
         })

@@ -98,6 +98,9 @@ pub trait HealthWatch: Send {
 pub struct Outage {
     /// When the far host was last known to be there.
     pub last_contact: Instant,
+    /// Since when it has been silent although it should not: where nothing happens nothing has to
+    /// come.
+    pub since: Instant,
     /// Whether its port is closed, as far as anybody can tell.
     pub is_refused: bool,
     /// The system's last error on the way there.

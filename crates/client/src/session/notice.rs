@@ -120,7 +120,7 @@ impl Notice {
     pub fn on_health(&mut self, now: Instant, outage: Option<&Outage>) {
         match (&self.state, outage) {
             (State::Fine, Some(outage)) => {
-                let due = (outage.last_contact + self.after).max(now);
+                let due = (outage.since + self.after).max(now);
                 self.state = State::Waiting { due };
             }
             (_, Some(_)) => {}
@@ -366,6 +366,7 @@ mod tests {
             assert_eq!(notice.take_output(), b"");
             let outage = Outage {
                 last_contact: start,
+                since: start,
                 is_refused: false,
                 error: Some("network is unreachable".into()),
             };

@@ -37,6 +37,9 @@ pub struct Config {
     /// How long nothing may be heard before the link is lost; checked once the
     /// first heartbeat was confirmed. Default [`HEARTBEAT_TIMEOUT`].
     pub heartbeat_timeout: Duration,
+    /// Whether silence is no sign of anything as long as nothing was sent that wants an answer
+    /// (extension `silence`). Default no.
+    pub quiet: bool,
 }
 
 impl Config {
@@ -58,6 +61,7 @@ impl Config {
             tcp_pipelining: false,
             patient: false,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
+            quiet: false,
         }
     }
 }

@@ -165,8 +165,8 @@ impl Client {
             State::Up { live } | State::Roaming { live, .. } if self.watching => live,
             _ => return None,
         };
-        let contact = self.contact.map_or(live.proven_at, |c| c.max(live.proven_at));
-        Some(contact + self.config.heartbeat_timeout)
+        let since = if self.config.quiet { self.answers.silent_since()? } else { self.contact? };
+        Some(since.max(live.proven_at) + self.config.heartbeat_timeout)
     }
 
     /// When what was sent on the path in use should have been answered.

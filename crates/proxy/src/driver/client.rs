@@ -13,6 +13,7 @@ use super::state::{Action, Half, Resolver};
 use super::udp::source_to;
 use super::wire::Opener;
 use crate::client::{Client, Config, Event, RenewReason};
+use crate::copies::Report;
 use crate::path::{Change, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, Transmit};
 
@@ -177,6 +178,27 @@ impl ClientProxy {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<LinkStatus> {
         self.status.clone()
+    }
+
+    /// Sends small packets more than once from now on, as the loss that the peer
+    /// reports calls for: it has promised to count (extension `loss`).
+    pub fn enable_copies(&self) {
+        self.hub.enable_copies();
+    }
+
+    /// Takes the peer's count, message `loss` of the bus, and how long the transport thinks a
+    /// round trip takes.
+    pub fn loss_reported(&self, report: Report, round_trip: Option<Duration>) {
+        self.hub.on_report(report, round_trip);
+    }
+
+    /// Waits until the peer should be told what has come. Never ready before
+    /// [`Self::enable_copies`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped. One task at a time may wait.
+    pub async fn next_loss_report(&self) -> Report {
+        self.hub.next_report().await
     }
 
     /// Closes all sockets. The transport's next call fails.

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use quinn_udp::BATCH_SIZE;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::state::{Action, Half, Port, Shared, Waiting, sort};
 use super::tcp::{self, TcpPort};
 use super::udp::{self, UdpPort};
 use super::wire::{Task, Wire};
+use crate::copies::Report;
 use crate::path::{Carrier, Path, Route, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};
 use crate::timers::{ACCEPT_PAUSE, CONNECT_TIMEOUT};
@@ -35,6 +37,8 @@ pub(super) struct Hub<H: Half> {
     shared: Mutex<Shared<H>>,
     me: Weak<Self>,
     receive_segments: usize,
+    /// Enough was received to tell the peer.
+    report_due: Notify,
 }
 
 impl<H: Half> Hub<H> {
@@ -48,6 +52,7 @@ impl<H: Half> Hub<H> {
             shared: Mutex::new(Shared::new(half)),
             me: me.clone(),
             receive_segments,
+            report_due: Notify::new(),
         });
         tokio::spawn(background(hub.me.clone()));
         hub
@@ -71,6 +76,30 @@ impl<H: Half> Hub<H> {
     /// Looks at the half.
     pub(super) fn look<R>(&self, f: impl FnOnce(&H) -> R) -> R {
         f(&self.lock().half)
+    }
+
+    /// Sends small packets more than once from now on: the peer counts.
+    pub(super) fn enable_copies(&self) {
+        self.lock().copies.enable();
+    }
+
+    /// Takes the peer's count.
+    pub(super) fn on_report(&self, report: Report, round_trip: Option<Duration>) {
+        self.lock().copies.on_report(report, round_trip);
+    }
+
+    /// Waits until there is something to tell the peer of what has come.
+    pub(super) async fn next_report(&self) -> Report {
+        loop {
+            {
+                let mut shared = self.lock();
+                let now = shared.now();
+                if let Some(report) = shared.copies.poll_report(now) {
+                    return report;
+                }
+            }
+            self.report_due.notified().await;
+        }
     }
 
     /// Serves a bound UDP socket.
@@ -127,6 +156,7 @@ impl<H: Half> Hub<H> {
                 break;
             }
         }
+        shared.send_copies(now);
         if shared.is_writable() {
             shared.writers.wake();
         }
@@ -140,7 +170,10 @@ impl<H: Half> Hub<H> {
 
     fn act(&self, shared: &mut Shared<H>, now: Instant, action: Action) {
         match action {
-            Action::Link(change) => shared.push_link(change),
+            Action::Link(change) => {
+                shared.copies.on_path_change();
+                shared.push_link(change);
+            }
             Action::Close(socket) => shared.remove(socket),
             Action::End => shared.close(),
             Action::Resolve(resolver) => {
@@ -269,7 +302,7 @@ impl<H: Half> Hub<H> {
         meta: &mut [RecvMeta],
     ) -> Poll<usize> {
         let now = shared.now();
-        let Shared { ports, half, waiting, .. } = shared;
+        let Shared { ports, half, waiting, copies, .. } = shared;
         let (filled, failed) = match ports.get_mut(&socket) {
             None => return Poll::Pending,
             Some(Port::Udp { port, route }) => {
@@ -287,20 +320,29 @@ impl<H: Half> Hub<H> {
                                 (contents, raw.stride.max(1), route)
                             })
                             .collect();
-                        (sort(half, &batch, now, meta, waiting), None)
+                        let sorted = sort(half, &batch, now, meta, waiting);
+                        if copies.on_received(now, sorted.packets) {
+                            self.report_due.notify_one();
+                        }
+                        (sorted.filled, None)
                     }
                     Err(error) => (0, route.map(|route| (route, error))),
                 }
             }
             Some(Port::Wire { wire, route }) => {
                 let route = *route;
+                let mut packets = 0;
                 let read = std::task::ready!(wire.poll_recv(cx, |packet| {
                     if let Verdict::Deliver { path, unproven } =
                         half.handle_packet(now, &route, packet)
                     {
+                        packets += 1;
                         waiting.push_back(Waiting::new(path, unproven, packet));
                     }
                 }));
+                if route.carrier == Carrier::Udp && copies.on_received(now, packets) {
+                    self.report_due.notify_one();
+                }
                 (0, read.err().map(|error| (route, error)))
             }
             Some(Port::Tcp { port, route, expires }) => {
@@ -350,6 +392,9 @@ impl<H: Half> PacketSocket for Hub<H> {
                 let sent = shared.send_on(now, &path, transmit);
                 if sent.is_ok() {
                     shared.half.handle_sent(now, transmit);
+                    if path.route.carrier == Carrier::Udp {
+                        shared.copies.on_sent(now, transmit.packets());
+                    }
                 }
                 sent
             }

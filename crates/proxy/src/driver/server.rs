@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::hub::Hub;
 use super::state::{Action, Half};
+use crate::copies::Report;
 use crate::path::{Change, Path, Route, Routes, Verdict};
 use crate::server::{Config, Event, Server};
 use crate::socket::{LinkChange, PacketSocket, PathId, Transmit};
@@ -82,9 +83,16 @@ impl ServerProxy {
         self.hub.clone()
     }
 
-    /// Tells that the bus is up: from now on the client's silence counts.
-    pub fn set_bus_up(&self, heartbeat_timeout: Duration) {
-        self.hub.with(|half, now| half.machine.set_bus_up(now, heartbeat_timeout));
+    /// Tells that the bus is up: from now on the client's silence counts, or with `quiet`
+    /// (extension `silence`) its silence to what wants an answer.
+    pub fn set_bus_up(&self, heartbeat_timeout: Duration, quiet: bool) {
+        self.hub.with(|half, now| half.machine.set_bus_up(now, heartbeat_timeout, quiet));
+    }
+
+    /// Returns when something genuine came from the client last.
+    #[must_use]
+    pub fn last_contact(&self) -> Option<Instant> {
+        self.hub.look(|half| half.machine.last_contact())
     }
 
     /// Returns the client's address on the path in use.
@@ -98,6 +106,27 @@ impl ServerProxy {
     pub fn local_addr(&self) -> Option<SocketAddr> {
         let path = self.hub.look(|half| half.machine.active())?;
         self.hub.local_addr(&path)
+    }
+
+    /// Sends small packets more than once from now on, as the loss that the peer
+    /// reports calls for: it has promised to count (extension `loss`).
+    pub fn enable_copies(&self) {
+        self.hub.enable_copies();
+    }
+
+    /// Takes the peer's count, message `loss` of the bus, and how long the transport thinks a
+    /// round trip takes.
+    pub fn loss_reported(&self, report: Report, round_trip: Option<Duration>) {
+        self.hub.on_report(report, round_trip);
+    }
+
+    /// Waits until the peer should be told what has come. Never ready before
+    /// [`Self::enable_copies`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped. One task at a time may wait.
+    pub async fn next_loss_report(&self) -> Report {
+        self.hub.next_report().await
     }
 
     /// Closes all sockets. The transport's next call fails.
@@ -149,8 +178,9 @@ impl Half for ServerHalf {
         self.machine.handle_copied(path, bytes);
     }
 
-    // The server asks for no path: what it sends is the client's to answer.
-    fn handle_sent(&mut self, _: Instant, _: &Transmit<'_>) {}
+    fn handle_sent(&mut self, now: Instant, transmit: &Transmit<'_>) {
+        self.machine.handle_sent(now, transmit.packets());
+    }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.machine.handle_timeout(now);

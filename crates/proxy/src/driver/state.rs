@@ -19,6 +19,7 @@ use super::tcp::TcpPort;
 use super::udp::{UdpPort, is_loss};
 use super::wake::WakeList;
 use super::wire::{Opener, Task, Wire};
+use crate::copies::Copies;
 use crate::path::{Carrier, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PathId, RecvMeta, Transmit};
 use crate::timers::{TCP_AUTH_TIMEOUT, TCP_UNAUTHENTICATED_MAX};
@@ -110,6 +111,8 @@ pub(super) struct Shared<H> {
     pub(super) writers: WakeList,
     pub(super) link_reader: Option<Waker>,
     pub(super) scratch: Vec<u8>,
+    /// What goes more than once.
+    pub(super) copies: Copies,
     pub(super) sleep: SleepWatch,
 }
 
@@ -137,7 +140,7 @@ pub(super) fn sort<H: Half>(
     now: Instant,
     meta: &mut [RecvMeta],
     waiting: &mut VecDeque<Waiting>,
-) -> usize {
+) -> Sorted {
     let mut verdicts = Vec::with_capacity(batch.len());
     for (contents, stride, route) in batch {
         verdicts.extend(contents.chunks(*stride).map(|packet| {
@@ -147,6 +150,7 @@ pub(super) fn sort<H: Half>(
             }
         }));
     }
+    let packets = verdicts.iter().flatten().count() as u64;
     // An empty datagram has no packet to judge, and no place in a batch.
     if batch.iter().all(|(contents, ..)| !contents.is_empty())
         && verdicts.iter().all(|verdict| matches!(verdict, Some((_, false))))
@@ -158,15 +162,24 @@ pub(super) fn sort<H: Half>(
             first += contents.len().div_ceil(*stride);
             *meta = RecvMeta { len: contents.len(), stride: *stride, path, unproven: false };
         }
-        return batch.len();
+        return Sorted { filled: batch.len(), packets };
     }
-    let packets = batch.iter().flat_map(|(contents, stride, _)| contents.chunks(*stride));
-    for (packet, verdict) in packets.zip(verdicts) {
+    let contents = batch.iter().flat_map(|(contents, stride, _)| contents.chunks(*stride));
+    for (packet, verdict) in contents.zip(verdicts) {
         if let Some((path, unproven)) = verdict {
             waiting.push_back(Waiting::new(path, unproven, packet));
         }
     }
-    0
+    Sorted { filled: 0, packets }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sorted {
+    /// Buffers that can be handed on as they are.
+    pub(super) filled: usize,
+    /// Packets for the transport.
+    pub(super) packets: u64,
 }
 
 impl Port {
@@ -207,6 +220,7 @@ impl<H: Half> Shared<H> {
             writers: WakeList::default(),
             link_reader: None,
             scratch: Vec::new(),
+            copies: Copies::default(),
             sleep: SleepWatch::default(),
         }
     }
@@ -370,7 +384,26 @@ impl<H: Half> Shared<H> {
             self.half.handle_copied(path.id, bytes);
             sent += 1;
         }
+        if path.route.carrier == Carrier::Udp {
+            self.copies.on_sent_elsewhere(sent as u64);
+        }
         sent
+    }
+
+    /// Sends the copies that are due by the path in use; without one they are
+    /// dropped, and a path whose buffer is full has no need of them.
+    pub(super) fn send_copies(&mut self, now: Instant) {
+        let mut packet = std::mem::take(&mut self.scratch);
+        while self.copies.poll_copy(now, &mut packet) {
+            let active = self.half.routes().active;
+            if let Some(path) = active.filter(|path| path.route.carrier == Carrier::Udp) {
+                let transmit = Transmit { contents: &packet, segment_size: None };
+                if let Err(error) = self.send_on(now, &path, &transmit) {
+                    tracing::trace!(path = %path.id, %error, "copy not sent");
+                }
+            }
+        }
+        self.scratch = packet;
     }
 
     pub(super) fn on_failed(&mut self, now: Instant, route: &Route, error: &io::Error) {
@@ -405,7 +438,8 @@ impl<H: Half> Shared<H> {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let expiry = self.ports.values().filter_map(Port::expires);
-        expiry.chain(self.half.poll_timeout()).chain(self.accept_again).min()
+        let times = expiry.chain(self.half.poll_timeout()).chain(self.accept_again);
+        times.chain(self.copies.poll_timeout()).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -67,7 +67,7 @@ fn in_state(state: &str, now: Instant) -> Server {
     if state != "Unclaimed" && state != "Pending" {
         server.handle_packet(now, &from(ACTIVE), &auth(1));
         server.handle_accepted(now, PathId(0));
-        server.set_bus_up(now, H);
+        server.set_bus_up(now, H, false);
     }
     if matches!(state, "Pending" | "Roaming") {
         server.handle_packet(now, &from(PENDING), &auth(2));

@@ -178,7 +178,9 @@ fn nothing_makes_the_machines_panic_or_spin() {
                 7 => client.handle_clock_jump(now, Duration::from_secs(random.below(20))),
                 8 => client.handle_copied(path, random.next_u64()),
                 9 => server.handle_accepted(now, path),
-                10 => server.set_bus_up(now, Duration::from_secs(random.below(5))),
+                10 => {
+                    server.set_bus_up(now, Duration::from_secs(random.below(5)), random.chance(0.5))
+                }
                 11 => server.handle_failed(&route),
                 12 => server.handle_copied(path, random.next_u64()),
                 13 => client.set_candidates(Vec::new()),

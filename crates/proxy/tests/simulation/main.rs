@@ -6,4 +6,5 @@ mod hostile;
 mod outage;
 mod reference;
 mod roam;
+mod silence;
 mod world;

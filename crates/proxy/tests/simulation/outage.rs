@@ -108,7 +108,7 @@ fn short_nap_renews_the_path_without_giving_up_the_old_one() {
 fn no_renewal_while_packets_arrive_even_if_heartbeats_are_not_answered() {
     let mut world = World::connected(1, Conditions::perfect(DELAY));
     // The server must not mind that the client is silent.
-    world.server.set_bus_up(world.now(), 600 * SECOND);
+    world.server.set_bus_up(world.now(), 600 * SECOND, false);
     let path = world.client_path();
     for number in 100..120 {
         world.server_sends(number);
@@ -122,7 +122,7 @@ fn no_renewal_while_packets_arrive_even_if_heartbeats_are_not_answered() {
 #[test]
 fn old_path_that_comes_back_is_used_while_the_new_one_is_not_proven() {
     let mut world = World::connected(1, Conditions::perfect(DELAY));
-    world.server.set_bus_up(world.now(), 600 * SECOND);
+    world.server.set_bus_up(world.now(), 600 * SECOND, false);
     world.lose_acks = true;
     let path = world.client_path();
     world.go_dark(Network::Wifi, true);

@@ -91,6 +91,11 @@ impl Transport {
         }
         new
     }
+
+    /// Whether what came last is no answer itself.
+    fn wants_answer(&self) -> bool {
+        self.received.last().is_some_and(|number| *number < ANSWER)
+    }
 }
 
 pub(crate) struct World {
@@ -177,6 +182,23 @@ impl World {
         world
     }
 
+    /// A connected world of two peers that are silent when they have nothing to say, and whose
+    /// transports acknowledge.
+    pub(crate) fn quiet(seed: u64, conditions: Conditions) -> Self {
+        let mut world = Self::with_carrier(seed, conditions, Carrier::Udp);
+        let config = client::Config { quiet: true, ..client_config(Carrier::Udp) };
+        world.client = Client::new(config);
+        (world.client_answers, world.server_answers) = (true, true);
+        world.start();
+        world.client_sends(0);
+        world.server_sends(0);
+        world.run_for(SECOND);
+        let now = world.clock.now();
+        world.client.handle_heartbeat(now, now);
+        world.server.set_bus_up(now, 3 * SECOND, true);
+        world
+    }
+
     pub(crate) fn start(&mut self) {
         self.client.start(self.clock.now());
         self.settle();
@@ -185,7 +207,7 @@ impl World {
     pub(crate) fn bus_up(&mut self) {
         let now = self.clock.now();
         self.client.handle_heartbeat(now, now);
-        self.server.set_bus_up(now, 3 * SECOND);
+        self.server.set_bus_up(now, 3 * SECOND, false);
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -325,7 +347,7 @@ impl World {
             && self.server_transport.accepts(&bytes)
         {
             self.server.handle_accepted(now, path);
-            if self.server_answers {
+            if self.server_answers && self.server_transport.wants_answer() {
                 self.server_transport.held_back.push_back(genuine(ANSWER | self.answers));
                 self.answers += 1;
             }
@@ -342,7 +364,7 @@ impl World {
             && self.client_transport.accepts(&packet.bytes)
         {
             self.client.handle_accepted(now, path);
-            if self.client_answers {
+            if self.client_answers && self.client_transport.wants_answer() {
                 self.client_transport.held_back.push_back(genuine(ANSWER | self.answers));
                 self.answers += 1;
             }
@@ -441,6 +463,9 @@ impl World {
             busy = true;
             if let Some(path) = routes.active {
                 self.server_transmits(path.route.remote, bytes.clone());
+                if self.client_answers {
+                    self.server.handle_sent(now, std::iter::once(&*bytes));
+                }
             }
             if let Some(pending) = pending {
                 self.server.handle_copied(pending.path.id, bytes.len() as u64);

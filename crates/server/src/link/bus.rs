@@ -56,7 +56,7 @@ impl Inner {
             return Ok(frames::write_message(&mut send, &refusal).await?);
         }
         let used = hello.ext_set().and(self.granted);
-        (self.on_bus_up)(heartbeat_timeout(&hello));
+        self.below.on_bus_up(heartbeat_timeout(&hello), used);
         let next_session_id = self.registry().next_id();
         let response = BusResponse { code: 0, msg: NO_ERROR.into(), next_session_id };
         frames::write_message(&mut send, &response).await?;
@@ -125,7 +125,7 @@ impl Inner {
         let alive = patience(alive);
         let mut last_alive = Instant::now();
         loop {
-            let Ok(order) = timeout_at(last_alive + alive, read_order(&mut recv)).await else {
+            let Some(order) = self.order(&mut recv, &mut last_alive, alive).await else {
                 self.finish(End::Silent);
                 return Ok(());
             };
@@ -135,7 +135,7 @@ impl Inner {
                     return Ok(());
                 }
                 Ok(Order::Message(message)) => {
-                    if matches!(message, ToServer::Alive(_)) {
+                    if matches!(message, ToServer::Alive(_)) || self.used().has(Ext::Silence) {
                         last_alive = Instant::now();
                     }
                     // Within the same time: to answer takes a client that reads.
@@ -158,6 +158,37 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Reads the next order; `None` if the client is silent for too long before.
+    async fn order(
+        &self,
+        recv: &mut RecvStream,
+        last_alive: &mut Instant,
+        alive: Duration,
+    ) -> Option<Result<Order, ReadError>> {
+        // One future all the time: what it has read of an order must not be lost.
+        let mut order = std::pin::pin!(read_order(recv));
+        loop {
+            if let Ok(order) = timeout_at(*last_alive + alive, &mut order).await {
+                return Some(order);
+            }
+            // A client that has nothing to say on the bus may have much to say elsewhere.
+            if !self.was_heard_since(last_alive) {
+                return None;
+            }
+        }
+    }
+
+    /// Whether something genuine came after `last`, which is then moved on. Only with extension
+    /// `silence`: without it a client that sends no heartbeats is gone.
+    fn was_heard_since(&self, last: &mut Instant) -> bool {
+        let contact = self.below.last_contact().filter(|_| self.used().has(Ext::Silence));
+        let Some(at) = contact.map(Instant::from_std).filter(|at| *at > *last) else {
+            return false;
+        };
+        *last = at;
+        true
     }
 
     async fn obey(&self, message: ToServer) {
@@ -194,6 +225,9 @@ impl Inner {
                     (Some(session), Some(signal)) => session.signal(signal),
                     _ => tracing::debug!("signal for no session, or an unknown one"),
                 }
+            }
+            ToServer::Loss(loss) if self.used().has(Ext::Loss) => {
+                self.below.on_loss(&loss, self.connection.rtt());
             }
             other => tracing::warn!(?other, "bus command without a meaning here"),
         }

@@ -6,8 +6,8 @@
 //!                              then session, stderr, dial
 //! ```
 //!
-//! Knows nothing of paths or packets: [`Link::on_new_path`] is all it hears of
-//! them. Invariants: nothing is served before the bus is up; session ids are
+//! Knows nothing of paths or packets: what the bus has to do with them goes through
+//! [`Below`] and [`Link::on_new_path`]. Invariants: nothing is served before the bus is up; session ids are
 //! used once; everything a peer can make us hold is bounded.
 
 mod bus;
@@ -17,7 +17,7 @@ mod streams;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use proto::bus::{Quit, ToClient, Warning};
+use proto::bus::{Loss, Quit, ToClient, Warning};
 use proto::ext::ExtSet;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -44,8 +44,21 @@ pub struct Settings {
     pub debug: Option<mpsc::Receiver<String>>,
     /// Bytes of a terminal's output to keep while the client is away.
     pub output_log_bytes: usize,
-    /// Called with the heartbeat timeout when the bus comes up.
-    pub on_bus_up: Box<dyn Fn(Duration) + Send + Sync>,
+    /// Who has to know what the bus says of the way to the client.
+    pub below: Box<dyn Below>,
+}
+
+/// What carries the connection, as far as the bus concerns it.
+pub trait Below: Send + Sync {
+    /// The bus is up: this long the client may be silent, and these extensions are used.
+    fn on_bus_up(&self, heartbeat_timeout: Duration, used: ExtSet);
+
+    /// The client has told how many packets came (extension `loss`), on a connection with this
+    /// round trip.
+    fn on_loss(&self, loss: &Loss, round_trip: Duration);
+
+    /// When something genuine came from the client last.
+    fn last_contact(&self) -> Option<std::time::Instant>;
 }
 
 impl std::fmt::Debug for Settings {
@@ -86,7 +99,7 @@ struct Inner {
     granted: ExtSet,
     connect_timeout: Duration,
     warnings: Vec<String>,
-    on_bus_up: Box<dyn Fn(Duration) + Send + Sync>,
+    below: Box<dyn Below>,
     debug: Mutex<Option<mpsc::Receiver<String>>>,
     bus: watch::Sender<Bus>,
     end: watch::Sender<Option<End>>,
@@ -141,7 +154,7 @@ impl Link {
             granted: settings.granted,
             connect_timeout: settings.connect_timeout,
             warnings: settings.warnings,
-            on_bus_up: settings.on_bus_up,
+            below: settings.below,
             debug: Mutex::new(settings.debug),
             bus: watch::Sender::new(Bus::Down),
             end: watch::Sender::new(None),
@@ -245,6 +258,11 @@ impl Link {
         if marker.is_some() {
             self.0.marker.send_replace(marker);
         }
+    }
+
+    /// Tells the client how many packets came, where it wants to know (extension `loss`).
+    pub async fn report_loss(&self, loss: Loss) {
+        self.0.tell(ToClient::Loss(loss)).await;
     }
 
     /// Asks the client to leave.

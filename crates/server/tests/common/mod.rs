@@ -103,7 +103,7 @@ fn serve(
         warnings: Vec::new(),
         debug: None,
         output_log_bytes: DEFAULT_LOG_BYTES,
-        on_bus_up: Box::new(|_| {}),
+        below: Box::new(Nothing),
     };
     let link = Link::new(accepted, Host::load(), settings);
     let serving = link.clone();
@@ -418,4 +418,17 @@ impl PacketSocket for Socket {
     }
 
     fn packet_accepted(&self, _: PathId) {}
+}
+
+/// Below the bus of a test there is nothing that has to know.
+struct Nothing;
+
+impl tsshd::link::Below for Nothing {
+    fn on_bus_up(&self, _: Duration, _: ExtSet) {}
+
+    fn on_loss(&self, _: &proto::bus::Loss, _: Duration) {}
+
+    fn last_contact(&self) -> Option<std::time::Instant> {
+        None
+    }
 }

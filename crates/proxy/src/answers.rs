@@ -23,9 +23,11 @@ const KEPT_BYTES: usize = 512;
 
 /// What is under way on the path in use, as far as it matters here.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// When the first packet that wants an answer was sent.
     since: Option<Instant>,
+    /// The same, whatever was done about it since.
+    silent_since: Option<Instant>,
     /// Small packets since the last answer.
     unanswered: VecDeque<Vec<u8>>,
     heard: Option<Instant>,
@@ -36,47 +38,63 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Notes what the transport sent on the path in use.
-    pub(super) fn on_sent<'a>(&mut self, now: Instant, packets: impl Iterator<Item = &'a [u8]>) {
+    /// Notes what the transport sent on the path in use. If `keep`, small packets are kept, to
+    /// be sent again by the next path.
+    pub(crate) fn on_sent<'a>(
+        &mut self,
+        now: Instant,
+        packets: impl Iterator<Item = &'a [u8]>,
+        keep: bool,
+    ) {
         if self.heard.is_none_or(|heard| now >= heard + ANSWER_LULL) {
             self.acknowledgements = 0;
         }
         for packet in packets {
             match self.acknowledgements.checked_sub(1) {
                 Some(left) => self.acknowledgements = left,
-                None => drop(self.since.get_or_insert(now)),
+                None => {
+                    self.since.get_or_insert(now);
+                    self.silent_since.get_or_insert(now);
+                }
             }
-            if packet.len() <= KEPT_BYTES && self.unanswered.len() < KEPT_PACKETS {
+            if keep && packet.len() <= KEPT_BYTES && self.unanswered.len() < KEPT_PACKETS {
                 self.unanswered.push_back(packet.to_vec());
             }
         }
     }
 
     /// Notes that something was accepted from the peer, on whichever path.
-    pub(super) fn on_accepted(&mut self, now: Instant) {
+    pub(crate) fn on_accepted(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
             let took = now.saturating_duration_since(since);
             self.usual = Some(self.usual.map_or(took, |usual| usual * 7 / 8 + took / 8));
         }
+        self.silent_since = None;
         self.heard = Some(now);
         self.acknowledgements = self.acknowledgements.saturating_add(1);
         self.unanswered.clear();
     }
 
     /// Notes that the path was replaced or given up: what it owed, it owes no more.
-    pub(super) fn on_path_change(&mut self) {
+    pub(crate) fn on_path_change(&mut self) {
         self.since = None;
+        self.silent_since = None;
         self.unanswered.clear();
     }
 
     /// Begins to wait anew, after the wait was over.
-    pub(super) fn on_overdue(&mut self) {
+    pub(crate) fn on_overdue(&mut self) {
         self.since = None;
+    }
+
+    /// Returns since when an answer is wanted and nothing came.
+    pub(crate) const fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
     }
 
     /// Returns when an answer is overdue; none while nothing wants one, or its
     /// lack means nothing.
-    pub(super) fn overdue_at(&self, carrier: Carrier) -> Option<Instant> {
+    pub(crate) fn overdue_at(&self, carrier: Carrier) -> Option<Instant> {
         // A TCP connection repeats by itself, and slowly: under loss a new one,
         // whose own handshake may be lost, would be the worse choice.
         (carrier == Carrier::Udp).then_some(())?;
@@ -84,7 +102,7 @@ impl Answers {
     }
 
     /// Returns the small packets that nobody has answered yet, oldest first.
-    pub(super) fn unanswered(&self, index: usize) -> Option<&[u8]> {
+    pub(crate) fn unanswered(&self, index: usize) -> Option<&[u8]> {
         self.unanswered.get(index).map(Vec::as_slice)
     }
 }
@@ -96,7 +114,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn send(answers: &mut Answers, now: Instant, packet: &[u8]) {
-        answers.on_sent(now, std::iter::once(packet));
+        answers.on_sent(now, std::iter::once(packet), true);
     }
 
     #[test]
