@@ -8,13 +8,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::criteria;
 use super::environment::Environment;
 use super::error::{BadLine, ConfigError};
 use super::keywords::{self, Keyword};
 use super::lex::{self, Line};
 use super::options::{Options, Origin};
+use super::{answers, criteria};
 use crate::sys::account;
+use zeroize::Zeroizing;
 
 /// How deeply `Include` may nest; OpenSSH's limit.
 const MAX_DEPTH: usize = 16;
@@ -45,7 +46,17 @@ struct Reading {
     of_user: bool,
     /// Whether nothing in it applies, because the `Include` that led here does not.
     never: bool,
+    /// Whether it holds our own keywords only, none of ssh's.
+    extended: bool,
+    /// Whether nobody else can read it.
+    private: bool,
     depth: usize,
+}
+
+impl Reading {
+    const fn new(of_user: bool) -> Self {
+        Self { of_user, never: false, extended: false, private: true, depth: 0 }
+    }
 }
 
 impl Pass<'_> {
@@ -59,11 +70,27 @@ impl Pass<'_> {
         check_permissions: bool,
         must_exist: bool,
     ) -> Result<(), ConfigError> {
-        let reading = Reading { of_user: true, never: false, depth: 0 };
         match read(path, check_permissions)? {
-            Ok(text) => self.lines(path, &text, reading, &mut true),
+            Ok(File { text, private }) => {
+                let reading = Reading { private, ..Reading::new(true) };
+                self.lines(path, &text, reading, &mut true)
+            }
             Err(source) if must_exist => {
                 Err(ConfigError::Unreadable { path: path.to_owned(), source })
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Reads a file of our own keywords, which ssh never sees: `~/.ssh/password`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for what is wrong inside.
+    pub(super) fn read_extended_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        match read(path, true)? {
+            Ok(File { text, private }) => {
+                let reading = Reading { extended: true, private, ..Reading::new(true) };
+                self.lines(path, &text, reading, &mut true)
             }
             Err(_) => Ok(()),
         }
@@ -74,8 +101,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`ConfigError`] for what is wrong inside.
     pub(super) fn user_text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
-        let reading = Reading { of_user: true, never: false, depth: 0 };
-        self.lines(path, text, reading, &mut true)
+        self.lines(path, text, Reading::new(true), &mut true)
     }
 
     /// Reads the system's file, if there is one.
@@ -83,9 +109,11 @@ impl Pass<'_> {
     /// # Errors
     /// [`ConfigError`] for what is wrong inside.
     pub(super) fn read_system_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let reading = Reading { of_user: false, never: false, depth: 0 };
         match read(path, false)? {
-            Ok(text) => self.lines(path, &text, reading, &mut true),
+            Ok(File { text, private }) => {
+                let reading = Reading { private, ..Reading::new(false) };
+                self.lines(path, &text, reading, &mut true)
+            }
             Err(_) => Ok(()),
         }
     }
@@ -173,6 +201,18 @@ impl Pass<'_> {
         if block {
             return Err(at(no_argument(&line.keyword)));
         }
+        if (line.hidden || reading.extended)
+            && let Some(kind) = answers::kind(&line.keyword)
+        {
+            self.answer(line, kind, origin, reading.private, *active);
+            return Ok(());
+        }
+        if reading.extended && !keywords::is_ours(&line.keyword) {
+            let known = keywords::find(&line.keyword).is_some();
+            let place = if known { "belongs into the file of ssh" } else { NOT_KNOWN };
+            self.warn_once(format!("{origin}: {} {place}", line.keyword));
+            return Ok(());
+        }
         match self.lookup(line, origin).map_err(LineError::Bad)? {
             Some(keyword) => self.options.set(keyword, &line.rest, origin, *active).map_err(at),
             None => Ok(()),
@@ -194,10 +234,7 @@ impl Pass<'_> {
         }
         if line.hidden {
             // Other programs read these lines too; the value may be a secret.
-            let warning = format!("{origin}: {} is not in this version", line.keyword);
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
+            self.warn_once(format!("{origin}: {} {NOT_KNOWN}", line.keyword));
             return Ok(None);
         }
         Err(match origin {
@@ -210,6 +247,39 @@ impl Pass<'_> {
                 line.keyword
             ),
         })
+    }
+
+    /// Takes a line with an answer to a question; its value is never shown.
+    fn answer(
+        &mut self,
+        line: &Line,
+        kind: answers::Kind,
+        origin: &Origin,
+        private: bool,
+        active: bool,
+    ) {
+        let problem = match kind {
+            answers::Kind::Sealed => "was sealed by another program; use a command instead",
+            answers::Kind::Secret if !private => {
+                "is not used, because others can read the file (chmod 600)"
+            }
+            _ if line.rest.is_empty() => "has no value",
+            _ => {
+                if active {
+                    self.options.answers.set(&line.keyword, answer_text(&line.rest));
+                }
+                return;
+            }
+        };
+        if active {
+            self.warn_once(format!("{origin}: {} {problem}", line.keyword));
+        }
+    }
+
+    fn warn_once(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// Evaluates a `Host` line: some pattern matches, and no negated one does.
@@ -249,8 +319,8 @@ impl Pass<'_> {
                 .included(pattern, reading.of_user)
                 .map_err(|problem| LineError::Bad(format!("{origin}: {problem}")))?
             {
-                let text = match read(&path, true)? {
-                    Ok(text) => text,
+                let File { text, private } = match read(&path, true)? {
+                    Ok(file) => file,
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                     Err(error) => {
                         return Err(LineError::Bad(format!(
@@ -261,9 +331,10 @@ impl Pass<'_> {
                     }
                 };
                 let inner = Reading {
-                    of_user: reading.of_user,
                     never: reading.never || !applies,
+                    private,
                     depth: reading.depth + 1,
+                    ..reading
                 };
                 self.lines(&path, &text, inner, active)?;
                 // Blocks in an included file end with it.
@@ -331,8 +402,25 @@ fn no_argument(keyword: &str) -> String {
     format!("no argument after keyword \"{keyword}\"")
 }
 
+/// What is said of a keyword that ssh cannot know either.
+const NOT_KNOWN: &str = "is not in this version";
+
+/// Returns the value of a line with an answer: as it is, up to a comment, or what is in quotes.
+fn answer_text(rest: &str) -> &str {
+    let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+    quoted.map_or_else(|| rest.split(" #").next().unwrap_or(rest).trim_end(), |(text, _)| text)
+}
+
+/// A file that was read.
+struct File {
+    /// May hold secrets.
+    text: Zeroizing<String>,
+    /// Whether nobody but the user and root can read it.
+    private: bool,
+}
+
 /// Reads a file; the inner error is the system's.
-fn read(path: &Path, check_permissions: bool) -> Result<std::io::Result<String>, ConfigError> {
+fn read(path: &Path, check_permissions: bool) -> Result<std::io::Result<File>, ConfigError> {
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) => return Ok(Err(error)),
@@ -340,9 +428,13 @@ fn read(path: &Path, check_permissions: bool) -> Result<std::io::Result<String>,
     if check_permissions && !account::may_be_trusted(&file) {
         return Err(ConfigError::Permissions { path: path.to_owned() });
     }
-    let mut bytes = Vec::new();
+    let private = account::is_private(&file);
+    let mut bytes = Zeroizing::new(Vec::new());
     Ok(match file.read_to_end(&mut bytes) {
-        Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(_) => {
+            let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+            Ok(File { text, private })
+        }
         Err(error) => Err(error),
     })
 }

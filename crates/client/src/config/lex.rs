@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 /// A line that says something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// The keyword, in lower case.
     pub(super) keyword: String,
     /// What follows the keyword and its separator, without white space at either end.
-    pub(super) rest: String,
+    pub(super) rest: Zeroizing<String>,
     /// Whether the line began with `#!!`, so that ssh takes it for a comment.
     pub(super) hidden: bool,
 }
@@ -35,7 +37,7 @@ pub(super) fn line(text: &str) -> Option<Line> {
     }
     Some(Line {
         keyword: keyword.to_ascii_lowercase(),
-        rest: rest.unwrap_or_default().trim_start_matches(is_space).to_owned(),
+        rest: Zeroizing::new(rest.unwrap_or_default().trim_start_matches(is_space).to_owned()),
         hidden,
     })
 }

@@ -10,6 +10,7 @@
 //! listed in `docs/configuration.md`, and never dropped without a word where that could hurt.
 //! A line `#!! Keyword value` is a comment for ssh and a line like any other for us.
 
+pub mod answers;
 mod canonical;
 mod criteria;
 mod dump;

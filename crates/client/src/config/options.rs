@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::forward::{Forward, Kind};
 use super::jump::Jump;
 use super::keywords::{Form, Keyword};
@@ -47,6 +48,8 @@ pub(super) struct Setting {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     settings: HashMap<&'static str, Setting>,
+    /// What is answered in place of a person.
+    pub(super) answers: Answers,
 }
 
 impl Options {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::Path;
 
+use super::answers::Answers;
 use super::environment::Environment;
 use super::error::{ConfigError, system_text};
 use super::expand::{self, Tokens};
@@ -52,6 +53,9 @@ pub fn parse_file(text: &[u8]) -> Result<Settings, ConfigError> {
     let text = String::from_utf8_lossy(text);
     Draft::new(&line, &environment, Some(&text)).run(|_| false)
 }
+
+/// The file of our own keywords beside the user's configuration (CLIENT-OPTIONS §1).
+const EXTENDED_FILE: &str = "password";
 
 /// Settings in the making.
 struct Draft<'a> {
@@ -244,12 +248,44 @@ impl<'a> Draft<'a> {
             ConfigFiles::None => {}
             ConfigFiles::Only(path) => pass.read_user_file(path, false, true)?,
             ConfigFiles::Usual => {
-                let user = environment.home.join(".ssh").join("config");
-                pass.read_user_file(&user, true, false)?;
+                let ssh = environment.home.join(".ssh");
+                pass.read_extended_file(&ssh.join(EXTENDED_FILE))?;
+                pass.read_user_file(&ssh.join("config"), true, false)?;
                 pass.read_system_file(&environment.system_config)?;
             }
         }
         Ok(pass.wants_final)
+    }
+
+    /// Returns all answers: those for the host, and the passphrases that the extended file keeps
+    /// under the names of key files.
+    fn answers(&self, keys: &[IdentityFile]) -> Result<Answers, ConfigError> {
+        let mut answers = self.options.answers.clone();
+        if self.text.is_some() || !matches!(self.line.config_files, ConfigFiles::Usual) {
+            return Ok(answers);
+        }
+        let path = self.environment.home.join(".ssh").join(EXTENDED_FILE);
+        for key in keys {
+            let Some(name) = key.path.file_name().map(|name| name.to_string_lossy()) else {
+                continue;
+            };
+            // Warnings were given when it was read for the host.
+            let (mut options, mut warnings) = (Options::default(), Vec::new());
+            let mut pass = Pass {
+                environment: self.environment,
+                original_host: &name,
+                host: &name,
+                command: "",
+                is_final: false,
+                wants_final: false,
+                inert: false,
+                options: &mut options,
+                warnings: &mut warnings,
+            };
+            pass.read_extended_file(&path)?;
+            answers.adopt_passphrase(&name, &options.answers);
+        }
+        Ok(answers)
     }
 
     /// Returns the host name that HostName makes of the one typed.
@@ -307,6 +343,7 @@ impl<'a> Draft<'a> {
             ));
         }
         let rekey = options::rekey_limit(options.words("rekeylimit"));
+        let identity_files = paths.identity_files()?;
         let settings = Settings {
             original_host: self.line.host.clone(),
             port,
@@ -342,7 +379,8 @@ impl<'a> Draft<'a> {
             kbd_interactive_authentication: options
                 .flag("kbdinteractiveauthentication")
                 .unwrap_or(true),
-            identity_files: paths.identity_files()?,
+            answers: self.answers(&identity_files)?,
+            identity_files,
             certificate_files: paths.certificate_files()?,
             add_keys_to_agent: options::add_keys(options.words("addkeystoagent"))
                 .unwrap_or(AddKeys::No),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::forward::{Connect, Forward};
 use super::jump::Proxy;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub kbd_interactive_authentication: bool,
     /// Private keys to try, expanded, in order.
     pub identity_files: Vec<IdentityFile>,
+    /// What is answered in place of a person.
+    pub answers: Answers,
     /// Certificates to try with the keys they belong to, expanded, in order.
     pub certificate_files: Vec<PathBuf>,
     /// Whether a key read from a file is handed to the agent.

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::agent::Agent;
 use super::algorithms::Accepted;
+use super::answers::Kept;
 use super::handler::{Connection, End, Event, Shared};
 use super::host_key::too_short;
 use super::identity::{self, Candidate, LoadError, Loader, Public, Source};
@@ -33,6 +34,7 @@ pub(super) struct Authentication<'a> {
     shared: &'a Shared,
     plan: Plan,
     accepted: Accepted,
+    kept: Kept<'a>,
     passwords_sent: u32,
     dialogues: u32,
 }
@@ -74,6 +76,7 @@ impl<'a> Authentication<'a> {
             shared,
             plan: Plan::new(settings, secrets),
             accepted: Accepted::new(settings)?,
+            kept: Kept::new(settings, ui),
             passwords_sent: 0,
             dialogues: 0,
         })
@@ -280,7 +283,11 @@ impl<'a> Authentication<'a> {
         self.passwords_sent += 1;
         let host = self.settings.host_key_alias.as_ref().unwrap_or(&self.settings.host_name);
         let prompt = format!("{}@{host}'s password: ", self.settings.user);
-        let Some(password) = self.ask(&prompt, Echo::Off).await? else {
+        let password = match self.kept.password().await {
+            None => self.ask(&prompt, Echo::Off).await?,
+            kept => kept,
+        };
+        let Some(password) = password else {
             return Ok(Outcome::Exhausted);
         };
         let request = handle.authenticate_password(&self.settings.user, password.as_str());
@@ -300,7 +307,7 @@ impl<'a> Authentication<'a> {
         let start =
             handle.authenticate_keyboard_interactive_start(&self.settings.user, None::<String>);
         let mut reply = self.listen(start).await;
-        let mut asked = false;
+        let (mut asked, mut number) = (false, 0);
         loop {
             let (name, instructions, prompts) = match reply {
                 Ok(KeyboardInteractiveAuthResponse::Success) => return Ok(Outcome::Success),
@@ -323,20 +330,24 @@ impl<'a> Authentication<'a> {
                 Err(_) => return Err(self.ended().await),
             };
             asked |= !prompts.is_empty();
-            let Some(answers) = self.answers(&name, &instructions, &prompts).await? else {
+            let answers = self.answers(&name, &instructions, &prompts, number).await?;
+            let Some(answers) = answers else {
                 return Ok(Outcome::Exhausted);
             };
+            number += prompts.len();
             let answers = answers.iter().map(|answer| answer.as_str().into()).collect();
             let respond = handle.authenticate_keyboard_interactive_respond(answers);
             reply = self.listen(respond).await;
         }
     }
 
+    /// Answers one round; `before` questions were asked in earlier ones.
     async fn answers(
         &mut self,
         name: &str,
         instructions: &str,
         prompts: &[Prompt],
+        before: usize,
     ) -> Result<Option<Vec<Zeroizing<String>>>, LoginError> {
         for text in [name, instructions] {
             if !text.is_empty() {
@@ -344,7 +355,12 @@ impl<'a> Authentication<'a> {
             }
         }
         let mut answers = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
+        for (number, prompt) in (before + 1..).zip(prompts) {
+            let echo = if prompt.echo { Echo::On } else { Echo::Off };
+            if let Some(answer) = self.kept.reply(number, &prompt.prompt, echo).await {
+                answers.push(answer);
+                continue;
+            }
             // The server chooses the words, so the line says whose they are.
             let text = format!(
                 "({}@{}) {}",
@@ -352,7 +368,6 @@ impl<'a> Authentication<'a> {
                 self.settings.host_name,
                 printable(&prompt.prompt)
             );
-            let echo = if prompt.echo { Echo::On } else { Echo::Off };
             match self.ask(&text, echo).await? {
                 Some(answer) => answers.push(answer),
                 None => return Ok(None),
@@ -367,6 +382,9 @@ impl<'a> Authentication<'a> {
         prompt: &str,
         echo: Echo,
     ) -> Result<Option<Zeroizing<String>>, LoginError> {
+        if self.settings.batch_mode {
+            return Ok(None);
+        }
         let ui = self.ui;
         match self.listen(ui.ask(prompt, echo)).await {
             Ok(answer) => Ok(Some(answer)),

@@ -15,6 +15,7 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
+use super::answers::Kept;
 use super::dial::system_words;
 use super::ui::{Echo, PromptError, Ui};
 use crate::config::settings::{IdentityFile, Settings};
@@ -270,8 +271,7 @@ fn parse_private(text: &str, passphrase: Option<&str>) -> Result<Parsed, russh::
 pub(super) struct Loader<'a> {
     path: &'a Path,
     ui: &'a dyn Ui,
-    /// How often to ask; none in batch mode.
-    prompts: u32,
+    settings: &'a Settings,
     /// The public half that was offered: the file must hold the same key.
     expected: Option<&'a KeyData>,
 }
@@ -287,13 +287,12 @@ pub(super) enum LoadError {
 
 impl<'a> Loader<'a> {
     pub(super) fn new(
-        settings: &Settings,
+        settings: &'a Settings,
         path: &'a Path,
         expected: Option<&'a KeyData>,
         ui: &'a dyn Ui,
     ) -> Self {
-        let prompts = if settings.batch_mode { 0 } else { settings.number_of_password_prompts };
-        Self { path, ui, prompts, expected }
+        Self { path, ui, settings, expected }
     }
 
     /// Reads the key.
@@ -330,7 +329,16 @@ impl<'a> Loader<'a> {
     async fn decrypt(&self, text: Zeroizing<String>) -> Result<Box<PrivateKey>, LoadError> {
         let text = Arc::new(text);
         let prompt = format!("Enter passphrase for key '{}': ", self.path.display());
-        for _ in 0..self.prompts {
+        if let Some(passphrase) = Kept::new(self.settings, self.ui).passphrase(self.path).await
+            && let Some(key) = decrypt(&text, passphrase).await
+        {
+            return Ok(key);
+        }
+        let prompts = match self.settings.batch_mode {
+            true => 0,
+            false => self.settings.number_of_password_prompts,
+        };
+        for _ in 0..prompts {
             let passphrase = match self.ui.ask(&prompt, Echo::Off).await {
                 Ok(passphrase) => passphrase,
                 Err(PromptError::Interrupted) => return Err(LoadError::Interrupted),
@@ -339,11 +347,7 @@ impl<'a> Loader<'a> {
             if passphrase.is_empty() {
                 break; // as in OpenSSH: on to the next key
             }
-            let text = Arc::clone(&text);
-            // Deriving the key from the passphrase is slow on purpose.
-            let decrypted =
-                tokio::task::spawn_blocking(move || parse_private(&text, Some(&passphrase))).await;
-            if let Ok(Ok(Parsed::Plain(key))) = decrypted {
+            if let Some(key) = decrypt(&text, passphrase).await {
                 return Ok(key);
             }
         }
@@ -353,6 +357,20 @@ impl<'a> Loader<'a> {
     fn unusable(&self, why: &str) -> LoadError {
         self.ui.warn(&format!("Load key \"{}\": {why}", self.path.display()));
         LoadError::Unusable
+    }
+}
+
+/// Decrypts a key, off this thread: deriving its key from the passphrase is slow on purpose.
+async fn decrypt(
+    text: &Arc<Zeroizing<String>>,
+    passphrase: Zeroizing<String>,
+) -> Option<Box<PrivateKey>> {
+    let text = Arc::clone(text);
+    let decrypted =
+        tokio::task::spawn_blocking(move || parse_private(&text, Some(&passphrase))).await;
+    match decrypted {
+        Ok(Ok(Parsed::Plain(key))) => Some(key),
+        _ => None,
     }
 }
 

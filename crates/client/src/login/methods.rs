@@ -47,12 +47,12 @@ impl Plan {
     /// `secrets` says whether a password may be sent to this host at all: not
     /// to one whose key has changed.
     pub(super) fn new(settings: &Settings, secrets: bool) -> Self {
+        // Where nobody can be asked there may be answers.
+        let answered = secrets && (!settings.batch_mode || !settings.answers.is_empty());
         let allowed = |method: &Method| match method {
             Method::PublicKey => settings.pubkey_authentication,
-            Method::KeyboardInteractive => {
-                settings.kbd_interactive_authentication && secrets && !settings.batch_mode
-            }
-            Method::Password => settings.password_authentication && secrets && !settings.batch_mode,
+            Method::KeyboardInteractive => settings.kbd_interactive_authentication && answered,
+            Method::Password => settings.password_authentication && answered,
         };
         let mut left = Vec::new();
         for name in &settings.preferred_authentications {

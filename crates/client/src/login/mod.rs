@@ -17,6 +17,7 @@
 
 mod agent;
 mod algorithms;
+mod answers;
 mod auth;
 mod dial;
 mod gate;

@@ -133,6 +133,19 @@ pub(crate) fn may_be_trusted(file: &std::fs::File) -> bool {
         .is_ok_and(|data| (data.uid() == 0 || data.uid() == uid) && data.mode() & 0o022 == 0)
 }
 
+/// Returns whether nobody but the user and root can read a file.
+#[cfg(unix)]
+pub(crate) fn is_private(file: &std::fs::File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    file.metadata().is_ok_and(|data| data.mode() & 0o044 == 0)
+}
+
+/// Returns true: access lists decide here.
+#[cfg(windows)]
+pub(crate) fn is_private(_file: &std::fs::File) -> bool {
+    true
+}
+
 /// Returns true: access lists decide here, and OpenSSH's own check is not made.
 #[cfg(windows)]
 pub(crate) fn may_be_trusted(_file: &std::fs::File) -> bool {
