@@ -517,7 +517,7 @@ impl<'a> Draft<'a> {
             cleared,
             socket_mask: options
                 .word("streamlocalbindmask")
-                .and_then(|mask| u32::from_str_radix(mask, 8).ok())
+                .and_then(|mask| u16::from_str_radix(mask, 8).ok())
                 .unwrap_or(0o177),
             socket_unlink: options.flag("streamlocalbindunlink").unwrap_or(false),
             permit_remote_open: (!any).then(|| permits.to_vec()),

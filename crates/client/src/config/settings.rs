@@ -139,7 +139,7 @@ pub struct ForwardSettings {
     /// Whether ClearAllForwardings holds.
     pub cleared: bool,
     /// Bits taken away from the mode of local unix sockets; 0177.
-    pub socket_mask: u32,
+    pub socket_mask: u16,
     /// Whether a file in the place of a local unix socket is removed.
     pub socket_unlink: bool,
     /// Where remote dynamic forwards may lead, `host:port` with `*` for any; `None` is anywhere.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::{Mode, RawMode};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -197,7 +198,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When it cannot be made; without `unlink` also if there is a file in its place.
-pub(super) fn listen_unix(path: &str, mask: u32, unlink: bool) -> io::Result<Listener> {
+pub(super) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Listener> {
     if unlink {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -205,7 +206,7 @@ pub(super) fn listen_unix(path: &str, mask: u32, unlink: bool) -> io::Result<Lis
         }
     }
     // Changed only for the call: the mode must be right from the first moment on.
-    let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let usual = rustix::process::umask(Mode::from_raw_mode(RawMode::from(mask)));
     let bound = UnixListener::bind(path);
     rustix::process::umask(usual);
     let listener = bound?;

@@ -2,10 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex, Termios, tcgetattr,
-    tcgetwinsize,
-};
+use rustix::termios::{LocalModes, Termios, tcgetattr, tcgetwinsize};
 
 use crate::remote::TerminalSize;
 
@@ -59,121 +56,7 @@ pub fn suspend() -> io::Result<()> {
 /// opcode of RFC 4254 §8 and value. Empty without a terminal.
 #[must_use]
 pub fn modes() -> Vec<(u8, u32)> {
-    tcgetattr(io::stdin()).map_or_else(|_| Vec::new(), |termios| encode(&termios))
-}
-
-/// Special characters, by opcode.
-const CHARACTERS: &[(u8, SpecialCodeIndex)] = &[
-    (1, SpecialCodeIndex::VINTR),
-    (2, SpecialCodeIndex::VQUIT),
-    (3, SpecialCodeIndex::VERASE),
-    (4, SpecialCodeIndex::VKILL),
-    (5, SpecialCodeIndex::VEOF),
-    (6, SpecialCodeIndex::VEOL),
-    (7, SpecialCodeIndex::VEOL2),
-    (8, SpecialCodeIndex::VSTART),
-    (9, SpecialCodeIndex::VSTOP),
-    (10, SpecialCodeIndex::VSUSP),
-    (12, SpecialCodeIndex::VREPRINT),
-    (13, SpecialCodeIndex::VWERASE),
-    (14, SpecialCodeIndex::VLNEXT),
-    #[cfg(target_os = "linux")]
-    (16, SpecialCodeIndex::VSWTC),
-    (18, SpecialCodeIndex::VDISCARD),
-];
-
-/// Input modes, by opcode.
-const INPUT: &[(u8, InputModes)] = &[
-    (30, InputModes::IGNPAR),
-    (31, InputModes::PARMRK),
-    (32, InputModes::INPCK),
-    (33, InputModes::ISTRIP),
-    (34, InputModes::INLCR),
-    (35, InputModes::IGNCR),
-    (36, InputModes::ICRNL),
-    #[cfg(target_os = "linux")]
-    (37, InputModes::IUCLC),
-    (38, InputModes::IXON),
-    (39, InputModes::IXANY),
-    (40, InputModes::IXOFF),
-    (41, InputModes::IMAXBEL),
-    (42, InputModes::IUTF8),
-];
-
-/// Local modes, by opcode.
-const LOCAL: &[(u8, LocalModes)] = &[
-    (50, LocalModes::ISIG),
-    (51, LocalModes::ICANON),
-    #[cfg(target_os = "linux")]
-    (52, LocalModes::XCASE),
-    (53, LocalModes::ECHO),
-    (54, LocalModes::ECHOE),
-    (55, LocalModes::ECHOK),
-    (56, LocalModes::ECHONL),
-    (57, LocalModes::NOFLSH),
-    (58, LocalModes::TOSTOP),
-    (59, LocalModes::IEXTEN),
-    (60, LocalModes::ECHOCTL),
-    (61, LocalModes::ECHOKE),
-    (62, LocalModes::PENDIN),
-];
-
-/// Output modes, by opcode.
-const OUTPUT: &[(u8, OutputModes)] = &[
-    (70, OutputModes::OPOST),
-    #[cfg(target_os = "linux")]
-    (71, OutputModes::OLCUC),
-    (72, OutputModes::ONLCR),
-    (73, OutputModes::OCRNL),
-    (74, OutputModes::ONOCR),
-    (75, OutputModes::ONLRET),
-];
-
-/// Control modes, by opcode.
-const CONTROL: &[(u8, ControlModes)] = &[
-    (90, ControlModes::CS7),
-    (91, ControlModes::CS8),
-    (92, ControlModes::PARENB),
-    (93, ControlModes::PARODD),
-];
-
-/// Opcodes of the line speeds.
-const INPUT_SPEED: u8 = 128;
-const OUTPUT_SPEED: u8 = 129;
-
-/// Value that says "this special character is off" (RFC 4254 §8).
-const DISABLED: u32 = 255;
-
-fn encode(termios: &Termios) -> Vec<(u8, u32)> {
-    let mut modes =
-        vec![(OUTPUT_SPEED, termios.output_speed()), (INPUT_SPEED, termios.input_speed())];
-    modes.extend(CHARACTERS.iter().map(|(opcode, index)| {
-        let value = termios.special_codes[*index];
-        (*opcode, if value == VDISABLE { DISABLED } else { u32::from(value) })
-    }));
-    flags(&mut modes, INPUT, termios.input_modes);
-    flags(&mut modes, LOCAL, termios.local_modes);
-    flags(&mut modes, OUTPUT, termios.output_modes);
-    // Character size is a field of two bits, not two flags.
-    let size = termios.control_modes & ControlModes::CSIZE;
-    modes.extend(CONTROL.iter().map(|(opcode, flag)| {
-        let set = match *opcode {
-            90 | 91 => size == *flag,
-            _ => termios.control_modes.contains(*flag),
-        };
-        (*opcode, u32::from(set))
-    }));
-    modes
-}
-
-/// `_POSIX_VDISABLE` of this system.
-const VDISABLE: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
-
-fn flags<F>(modes: &mut Vec<(u8, u32)>, table: &[(u8, F)], set: F)
-where
-    F: Copy + PartialEq + std::ops::BitAnd<Output = F>,
-{
-    modes.extend(table.iter().map(|(opcode, flag)| (*opcode, u32::from(set & *flag == *flag))));
+    tcgetattr(io::stdin()).map_or_else(|_| Vec::new(), |termios| tty::sys::modes::encode(&termios))
 }
 
 /// The controlling terminal and its settings at one time.

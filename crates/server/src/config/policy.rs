@@ -248,15 +248,15 @@ impl Policy {
 
     /// Returns what is taken from the mode of a unix socket, and whether a file in its place is
     /// removed.
-    pub(crate) fn stream_local_bind(&self) -> (u32, bool) {
-        const MASK: u32 = 0o177;
+    pub(crate) fn stream_local_bind(&self) -> (u16, bool) {
+        const MASK: u16 = 0o177;
         let mut mask = None;
         let mut unlink = None;
         for file in self.files() {
             for candidate in file.values("streamlocalbindmask") {
                 let word = candidate.arguments.first().map_or("", String::as_str);
                 // The strictest of what applies, or may.
-                let read = u32::from_str_radix(word, 8).unwrap_or(MASK) & 0o777;
+                let read = u16::from_str_radix(word, 8).unwrap_or(MASK) & 0o777;
                 mask = Some(mask.unwrap_or(0) | read);
             }
             for candidate in file.values("streamlocalbindunlink") {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::listen::{Listener, listen_unix};
 
 /// Bits of the mode that a socket of ours lacks.
-const MASK: u32 = 0o177;
+const MASK: u16 = 0o177;
 
 /// A session's agent socket; its file goes with it.
 #[derive(Debug)]

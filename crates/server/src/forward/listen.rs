@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::open::{CODE_PROHIBITED, IdMessage, ListenMessage, ListenResponse, NO_ERROR, Outcome};
+use rustix::fs::{Mode, RawMode};
 use rustix::net::sockopt;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -212,7 +213,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Listens at a unix socket whose mode lacks the bits of `mask`.
-pub(crate) fn listen_unix(path: &str, mask: u32, unlink: bool) -> io::Result<Listener> {
+pub(crate) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Listener> {
     if unlink {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -220,7 +221,7 @@ pub(crate) fn listen_unix(path: &str, mask: u32, unlink: bool) -> io::Result<Lis
         }
     }
     // Changed only for the call: the mode must be right from the first moment on.
-    let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let usual = rustix::process::umask(Mode::from_raw_mode(RawMode::from(mask)));
     let bound = UnixListener::bind(path);
     rustix::process::umask(usual);
     let listener = bound?;

@@ -16,7 +16,6 @@ use proto::open::{
     CODE_PROHIBITED, DialMessage, DialUdpResponse, IdMessage, ListenMessage, ListenResponse,
     NO_ERROR, Outcome, Ready,
 };
-use rustix::net::sockopt;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -33,6 +32,7 @@ use super::parked::Parked;
 use super::socket::{PRIORITY, split};
 use crate::config::Policy;
 use crate::config::policy::Target;
+use crate::sys::socket;
 
 /// New peers of one listener that may wait to be announced.
 const BACKLOG: usize = 16;
@@ -206,11 +206,10 @@ async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Vec<UdpSocket>
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
+    use rustix::net::{AddressFamily, bind, sockopt};
 
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    let socket = socket::udp(family)?;
     if address.is_ipv6() {
         // The other family has a socket of its own.
         sockopt::set_ipv6_v6only(&socket, true)?;

@@ -15,7 +15,6 @@
 
 mod environment;
 mod input;
-mod modes;
 mod motd;
 mod output;
 mod program;

@@ -18,7 +18,7 @@ use transport::{RecvStream, SendStream};
 use super::input::Input;
 use super::output::{Gap, OutputLog, Presence};
 use super::program::{Program, ProgramError};
-use super::{environment, modes, motd, relay};
+use super::{environment, motd, relay};
 use crate::config::{Policy, Refusal};
 use crate::sys::account::Account;
 use crate::sys::limits::Limits;
@@ -223,7 +223,7 @@ fn open_pty(start: &StartMessage) -> Result<(Master, Slave), StartError> {
             master.resize(size)?;
         }
         if !modes.is_empty() {
-            slave.change_modes(|termios| modes::apply(&modes, termios))?;
+            slave.change_modes(|termios| tty::sys::modes::apply(&modes, termios))?;
         }
         Ok((master, slave))
     });

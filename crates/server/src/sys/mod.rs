@@ -10,3 +10,4 @@ pub(crate) mod limits;
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod scope;
+pub(crate) mod socket;
