@@ -92,21 +92,26 @@ fn a_jump_host_that_is_down_is_named(mode: Mode) {
     }
 }
 
-in_modes!(login, a_jump_host_that_does_not_forward_is_named);
+in_modes!(everywhere, a_jump_host_that_does_not_forward_is_named);
 fn a_jump_host_that_does_not_forward_is_named(mode: Mode) {
     let world = World::builder(mode).sshd_config("AllowTcpForwarding no").start();
     world.add_host("gate", "");
+    if mode.is_link() && !world.show_tsshd_this_sshd_config() {
+        return;
+    }
     let run = world.ssh(["-J", "gate"]).command(["echo reached"]).output();
     run.assert_status(255);
     assert_eq!(run.out(), "", "{run:?}");
-    assert!(run.err().contains("administratively prohibited"), "{run:?}");
+    let why = if mode.is_link() { "AllowTcpForwarding" } else { "administratively prohibited" };
+    assert!(run.err().contains(why), "{run:?}");
     if mode.is_tssh() {
         assert!(run.err().contains("jump host gate"), "{run:?}");
         assert_eq!(run.err().lines().count(), 1, "{run:?}");
     }
+    world.wait_until_nothing_runs();
 }
 
-in_modes!(login, a_wrong_key_of_a_jump_host_stops_everything);
+in_modes!(everywhere, a_wrong_key_of_a_jump_host_stops_everything);
 fn a_wrong_key_of_a_jump_host_stops_everything(mode: Mode) {
     let world = World::new(mode);
     world.keygen("other_key", "");
@@ -162,7 +167,7 @@ fn a_proxy_command_connects_and_ends_with_the_client(mode: Mode) {
     world.wait_until_nothing_runs();
 }
 
-in_modes!(login, what_a_proxy_command_says_reaches_the_terminal);
+in_modes!(everywhere, what_a_proxy_command_says_reaches_the_terminal);
 fn what_a_proxy_command_says_reaches_the_terminal(mode: Mode) {
     let world = World::new(mode);
     let run = world
@@ -218,4 +223,30 @@ fn packets_of_each_host_fit_into_those_of_the_one_before(mode: Mode) {
     };
     assert_eq!(sizes, want);
     assert!(!told.contains("--tcp"), "all of them over UDP: {told}");
+}
+
+in_modes!(udp, packets_that_no_longer_fit_take_the_stream);
+fn packets_that_no_longer_fit_take_the_stream(mode: Mode) {
+    let world = chain(mode);
+    // QUIC packets have at least 1200 bytes, more than go into a datagram of such a link.
+    world.add_host("narrow", "#!! UdpMTU 1200");
+    let run = world.ssh(["-J", "narrow,yard"]).command(["head -c 3000000 /dev/zero"]).output();
+    run.assert_status(0);
+    assert_eq!(run.out().len(), 3_000_000);
+}
+
+in_modes!(udp, a_chain_goes_on_through_a_host_without_tsshd_and_says_so_once);
+fn a_chain_goes_on_through_a_host_without_tsshd_and_says_so_once(mode: Mode) {
+    let world = chain(mode);
+    world.add_host("bare", "#!! TsshdPath /no/tsshd");
+    // Not to a script.
+    let run = world.ssh(["-J", "gate,bare"]).command(["echo in"]).output();
+    run.assert_prints("in\n");
+    let mut shell = world.pty(["-J", "gate,bare"]).start();
+    let said = shell.expect("going on over plain ssh");
+    assert!(said.contains("jump host bare"), "{said}");
+    shell.sync();
+    shell.line("exit 4");
+    shell.assert_ends(4);
+    world.wait_until_nothing_runs();
 }

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
+
 use super::failure::Failure;
 use super::{BOOTSTRAP_TERM, Run, ViaSystem, env, term};
 use crate::bootstrap::{self, Started};
@@ -13,7 +15,7 @@ use crate::guard::Farewell;
 use crate::link::{Link, LinkError, Way};
 use crate::login::{self, Login, LoginError};
 use crate::remote::renewed::Renewed;
-use crate::remote::{Remote, RemoteError, Target, system};
+use crate::remote::{Remote, RemoteError, RemoteSession, Target, system};
 use crate::report::FAILURE;
 use crate::sys::tty;
 use crate::terminal::prompt::TtyUi;
@@ -85,27 +87,65 @@ impl Run {
         if settings.udp.mode == UdpMode::No {
             return Ok((self.keep(login, settings, hops), None));
         }
-        let way = self.way(&login, settings, hops)?;
+        match self.move_over(&login, settings, hops).await {
+            Ok((link, session)) => {
+                // The login has served its purpose; its farewell costs the session nothing.
+                tokio::spawn(async move {
+                    drop(session);
+                    login.close().await;
+                });
+                Ok(self.linked(link, settings))
+            }
+            // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8), nor must a
+            // wish for UDP farther on.
+            Err(failure) if !settings.udp.explicit && self.can_do_without(&failure, hops) => {
+                if tty::stderr_is_tty() {
+                    let name = self.name_before(settings);
+                    self.reporter
+                        .warning(&format_args!("{name}{failure}; going on over plain ssh"));
+                }
+                Ok((self.keep(login, settings, hops), None))
+            }
+            Err(failure) => {
+                login.close().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Returns whether the login will do, where there is no link.
+    fn can_do_without(&self, failure: &Failure, hops: &[Arc<dyn Remote>]) -> bool {
+        let is_on_the_way = hops.len() < self.hops.len();
+        match failure {
+            Failure::Start(error) => error.leaves_login_usable(),
+            // A gateway may let nothing but ssh pass.
+            Failure::Link(LinkError::Silent { .. }) => is_on_the_way,
+            _ => false,
+        }
+    }
+
+    /// Returns how what is said of a host begins: with its name, unless it is the destination.
+    fn name_before(&self, settings: &Settings) -> String {
+        match settings.original_host == self.settings.original_host {
+            true => String::new(),
+            false => format!("jump host {}: ", settings.original_host),
+        }
+    }
+
+    /// Starts the server over a login and connects to it.
+    async fn move_over(
+        &self,
+        login: &Login,
+        settings: &Settings,
+        hops: &[Arc<dyn Remote>],
+    ) -> Result<(Link, RemoteSession), Failure> {
+        let way = self.way(login, settings, hops)?;
         let settings = fitted(settings, &way);
         let term = term(&settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
-        match bootstrap::start_server(&login, &settings, &term, env(&settings)).await {
-            Ok(started) => {
-                let farewell = async move { login.close().await };
-                self.link(&way, &settings, started, farewell).await
-            }
-            Err(error) if !settings.udp.explicit && error.leaves_login_usable() => {
-                // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8).
-                if tty::stderr_is_tty() {
-                    let host = match hops.len() < self.hops.len() {
-                        true => format!("jump host {}: ", settings.original_host),
-                        false => String::new(),
-                    };
-                    self.reporter.warning(&format_args!("{host}{error}; going on over plain ssh"));
-                }
-                Ok((self.keep(login, &settings, hops), None))
-            }
-            Err(error) => Err(Failure::Start(error)),
-        }
+        let started = bootstrap::start_server(login, &settings, &term, env(&settings)).await;
+        let Started { info, session } = started.map_err(Failure::Start)?;
+        let link = Link::connect_by(info, &way, &settings.udp).await;
+        Ok((link.map_err(Failure::Link)?, session))
     }
 
     /// Returns the host that is reached by its login alone; as a jump host on the way to a link,
@@ -146,7 +186,13 @@ impl Run {
             return login::connect(settings, &ui).await.map_err(Failure::Login);
         };
         let (host, port) = (settings.host_name.clone(), settings.port);
-        let stream = before.dial(Target::Tcp { host: host.clone(), port }).await;
+        let dial = before.dial(Target::Tcp { host: host.clone(), port });
+        let stream = match settings.connect_timeout {
+            None => dial.await,
+            Some(limit) => timeout(limit, dial).await.unwrap_or_else(|_| {
+                Err(RemoteError::Lost { reason: "Connection timed out".into() })
+            }),
+        };
         let stream = stream.map_err(|error| {
             let reason = match error {
                 RemoteError::Refused { reason, .. } => reason,
@@ -181,37 +227,23 @@ impl Run {
         let peer = peer.map_err(|reason| {
             Failure::Login(LoginError::Resolve { host: host.to_owned(), reason })
         })?;
-        self.link(&Way::Direct(peer), settings, started, std::future::ready(())).await
+        let Started { info, session } = started;
+        let link = Link::connect(info, peer, &settings.udp).await;
+        drop(session);
+        Ok(self.linked(link.map_err(Failure::Link)?, settings))
     }
 
-    /// Moves to the server that was started; `farewell` ends the login.
-    async fn link(
-        &self,
-        way: &Way,
-        settings: &Settings,
-        started: Started,
-        farewell: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Reached, Failure> {
-        let Started { info, session } = started;
-        let link = Link::connect_by(info, way, &settings.udp).await;
-        // The login has served its purpose either way; its farewell costs the session nothing.
-        tokio::spawn(async move {
-            drop(session);
-            farewell.await;
-        });
-        let link = link.map_err(Failure::Link)?;
+    /// Passes on what the server of a link has to say.
+    fn linked(&self, link: Link, settings: &Settings) -> Reached {
         let (source, reporter) = (link.clone(), self.reporter);
-        let name = match settings.original_host == self.settings.original_host {
-            true => String::new(),
-            false => format!("{}: ", settings.original_host),
-        };
+        let name = self.name_before(settings);
         tokio::spawn(async move {
             while let Some(warning) = source.next_warning().await {
                 reporter.warning(&format_args!("{name}server: {warning}"));
             }
         });
         let farewell = link.farewell().cloned();
-        Ok((Arc::new(link), farewell))
+        (Arc::new(link), farewell)
     }
 }
 

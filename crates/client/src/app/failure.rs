@@ -37,20 +37,27 @@ impl Failure {
             Self::Replaced(_) => {}
             Self::Start(error) => reporter.error(error, Some(start_hint(error))),
             Self::Link(error) => reporter.error(error, link_hint(error).as_deref()),
-            Self::At(host, failure) => match &**failure {
-                Self::Login(error) => {
-                    reporter.plain_error(&format_args!("jump host {host}: {error}"));
-                }
-                Self::Start(error) => {
-                    let text = format!("jump host {host}: {error}");
-                    reporter.error(&text, Some(start_hint(error)));
-                }
-                Self::Link(error) => {
-                    let text = format!("jump host {host}: {error}");
-                    reporter.error(&text, link_hint(error).as_deref());
-                }
+            Self::At(_, failure) => match &**failure {
+                Self::Login(_) => reporter.plain_error(self),
+                Self::Start(error) => reporter.error(self, Some(start_hint(error))),
+                Self::Link(error) => reporter.error(self, link_hint(error).as_deref()),
                 failure => failure.report(reporter),
             },
+        }
+    }
+}
+
+/// What went wrong, without a next step.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Login(error) => error.fmt(f),
+            Self::Start(error) => error.fmt(f),
+            Self::Link(error) => error.fmt(f),
+            Self::Remote { error, .. } => error.fmt(f),
+            Self::Usage(text) => f.write_str(text),
+            Self::Replaced(status) => write!(f, "another program ended with status {status}"),
+            Self::At(host, failure) => write!(f, "jump host {host}: {failure}"),
         }
     }
 }

@@ -78,6 +78,12 @@ pub enum ConfigError {
     /// A jump host is reached by way of itself.
     #[error("jumphost loop via {0}")]
     JumpLoop(String),
+    /// Another program is to log in to a jump host, which only it could go on from.
+    #[error(
+        "jump host {0}: LoginCommand is not possible for a jump host; \
+         set it for the destination, or none for this host"
+    )]
+    JumpByCommand(String),
     /// The account of the user cannot be found.
     #[error("No user exists for uid {0}")]
     NoAccount(u32),

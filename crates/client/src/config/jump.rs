@@ -191,6 +191,9 @@ pub fn hops(
         }
         line = jump.line(&line);
         let settings = resolve(&line, environment)?;
+        if settings.login_command.is_some() {
+            return Err(ConfigError::JumpByCommand(jump.host));
+        }
         proxy = settings.proxy.clone();
         seen.push(jump);
         hops.push(settings);

@@ -115,6 +115,8 @@ pub struct Link {
 }
 
 struct Shared {
+    /// The jump host that packets go through.
+    hop: Option<Arc<dyn Remote>>,
     /// What the guard tells the server if we are killed, where the server understands it.
     farewell: Option<Farewell>,
     connection: Connection,
@@ -231,6 +233,7 @@ impl Link {
         let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
         let link = Self {
             shared: Arc::new(Shared {
+                hop: way.hop(),
                 channels: Channels::new(connection.clone()),
                 farewell,
                 connection,
@@ -332,7 +335,8 @@ impl Remote for Link {
     fn health(&self) -> Option<Box<dyn HealthWatch>> {
         let proxy = self.shared.proxy.clone();
         let patience = self.shared.heartbeat_timeout;
-        Some(Box::new(Health { changes: proxy.watch(), proxy, patience }))
+        let before = self.shared.hop.as_ref().and_then(|hop| hop.health());
+        Some(Box::new(Health { changes: proxy.watch(), proxy, patience, before }))
     }
 }
 
@@ -342,21 +346,27 @@ struct Health {
     changes: watch::Receiver<LinkStatus>,
     /// How long nothing came when the link counts as lost.
     patience: Duration,
+    /// The path to the jump host that this one leads through.
+    before: Option<Box<dyn HealthWatch>>,
 }
 
 impl HealthWatch for Health {
     fn outage(&self) -> Option<Outage> {
         let status = self.proxy.status();
         let last_contact = status.last_contact.unwrap_or(status.since);
-        (status.state == LinkState::Lost).then(|| Outage {
-            last_contact,
-            // An idle session is silent for longer (DESIGN D14).
-            since: status
-                .since
-                .checked_sub(self.patience)
-                .map_or(last_contact, |at| at.max(last_contact)),
-            is_refused: status.refused_since.is_some(),
-            error: status.reason,
+        (status.state == LinkState::Lost).then(|| {
+            // Of several hosts out of reach the nearest has the reason.
+            let before = self.before.as_ref().and_then(|before| before.outage());
+            Outage {
+                last_contact,
+                // An idle session is silent for longer (DESIGN D14).
+                since: status
+                    .since
+                    .checked_sub(self.patience)
+                    .map_or(last_contact, |at| at.max(last_contact)),
+                is_refused: status.refused_since.is_some(),
+                error: before.and_then(|outage| outage.error).or(status.reason),
+            }
         })
     }
 

@@ -62,6 +62,14 @@ impl Way {
         }
     }
 
+    /// Returns the jump host.
+    pub(super) fn hop(&self) -> Option<Arc<dyn Remote>> {
+        match self {
+            Self::Through(hop, _) => Some(hop.clone()),
+            Self::Direct(_) | Self::Command(..) => None,
+        }
+    }
+
     /// Returns the host for messages.
     pub(super) fn host(&self) -> String {
         match self {

@@ -189,7 +189,13 @@ impl Shared {
                     "kex_exchange_identification: Connection closed by remote host\nConnection closed by {peer}"
                 ),
             },
-            russh::Error::IO(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            russh::Error::IO(error)
+                if matches!(
+                    error.kind(),
+                    // To write to a proxy command that has ended comes to the same.
+                    std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe
+                ) =>
+            {
                 LoginError::Lost { reason: format!("Connection closed by {peer}") }
             }
             russh::Error::IO(error) => LoginError::Lost {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use testkit::{Conditions, with_seeds};
-use tssh_proxy::client::{Event, RenewReason};
+use tssh_proxy::client::{self, Client, Event, RenewReason};
 use tssh_proxy::{Carrier, server};
 
-use crate::world::{MS, Network, SECOND, World};
+use crate::world::{MS, Network, SECOND, World, client_config};
 
 const DELAY: Duration = Duration::from_millis(40);
 
@@ -182,6 +182,25 @@ fn network_that_swallows_everything_is_left_a_quarter_second_after_a_key() {
     world.client_sends(100);
     world.run_until(SECOND, |world| world.server_transport.received.contains(&100));
     assert_eq!(world.clock.elapsed() - typed, 250 * MS + DELAY);
+}
+
+#[test]
+fn patient_client_asks_for_no_path_because_an_answer_is_late() {
+    let mut world = World::new(1, Conditions::perfect(DELAY));
+    let config = client::Config { patient: true, ..client_config(Carrier::Udp) };
+    world.client = Client::new(config);
+    let mut world = world.connect();
+    world.server_answers = true;
+    world.client_sends(50);
+    world.run_for(SECOND);
+    let before = world.client.serial();
+    world.go_dark(Network::Wifi, true);
+    world.client_sends(100);
+    world.run_for(SECOND);
+    assert_eq!(world.client.serial(), before);
+    // Silence is another matter.
+    world.run_for(3 * SECOND);
+    assert!(world.client.serial() > before);
 }
 
 #[test]

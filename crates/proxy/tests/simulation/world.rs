@@ -167,7 +167,12 @@ impl World {
     }
 
     pub(crate) fn connected_by(seed: u64, conditions: Conditions, carrier: Carrier) -> Self {
-        let mut world = Self::with_carrier(seed, conditions, carrier);
+        Self::with_carrier(seed, conditions, carrier).connect()
+    }
+
+    /// Gives both ends of a world in which nothing has happened yet a path, and the bus.
+    pub(crate) fn connect(self) -> Self {
+        let mut world = self;
         world.start();
         for number in 0.. {
             world.client_sends(number);
