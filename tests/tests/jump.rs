@@ -176,7 +176,8 @@ fn what_a_proxy_command_says_reaches_the_terminal(mode: Mode) {
         .output();
     run.assert_status(255);
     assert!(run.err().contains("no way\n"), "{run:?}");
-    assert!(run.err().contains("closed"), "{run:?}");
+    // Whether we were still writing when it went is a matter of time.
+    assert!(["closed", "Broken pipe"].iter().any(|word| run.err().contains(word)), "{run:?}");
     wait_until("the command is gone", || world.processes().is_empty());
 }
 
