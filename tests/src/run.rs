@@ -164,6 +164,12 @@ impl Running {
         }
     }
 
+    /// Returns what it has printed so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.bytes()).into_owned()
+    }
+
     /// Returns what it has complained of so far.
     #[must_use]
     pub fn stderr(&self) -> String {

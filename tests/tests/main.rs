@@ -31,3 +31,5 @@ mod sftp;
 mod shell;
 mod shells;
 mod tty;
+mod udp_forward;
+mod x11;

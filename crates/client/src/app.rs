@@ -105,6 +105,7 @@ impl Run {
         let connected = self.connect_guarded(guard).await?;
         let remote = &connected.remote;
         let forwarder = self.forwarder(remote);
+        forwarder.forward_x11().await;
         let status = match forwarder.set_up().await {
             Ok(()) if !self.let_go() => Ok(FAILURE),
             Ok(()) => self.session(remote.as_ref(), request, &forwarder).await,

@@ -227,8 +227,8 @@ const HOST: &str = "host";
 const COMMAND: &str = "command";
 /// Short options without a value, and those with one.
 const SWITCHES: &[&str] = &[
-    "2", "4", "6", "A", "C", "G", "N", "T", "V", "a", "f", "g", "k", "n", "q", "s", "t", "v", "x",
-    "y",
+    "2", "4", "6", "A", "C", "G", "N", "T", "V", "X", "Y", "a", "f", "g", "k", "n", "q", "s", "t",
+    "v", "x", "y",
 ];
 const VALUED: &[&str] = &[
     "B", "D", "E", "F", "J", "L", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p",
@@ -332,13 +332,29 @@ impl CommandLine {
             "i" => Flag::Identity(value.into()),
             "l" => Flag::Option(keyword_line("User", value)),
             "D" => Flag::Forward("dynamicforward", forward(value, Kind::Dynamic, "dynamic")?),
-            "L" => Flag::Forward("localforward", forward(value, Kind::Local, "local")?),
-            "R" => Flag::Forward("remoteforward", forward(value, Kind::Remote, "remote")?),
+            "L" => match Forward::strip_udp(value) {
+                Some(spec) => {
+                    Flag::Forward("udplocalforward", forward(spec, Kind::LocalUdp, "local")?)
+                }
+                None => Flag::Forward("localforward", forward(value, Kind::Local, "local")?),
+            },
+            "R" => match Forward::strip_udp(value) {
+                Some(spec) => {
+                    Flag::Forward("udpremoteforward", forward(spec, Kind::RemoteUdp, "remote")?)
+                }
+                None => Flag::Forward("remoteforward", forward(value, Kind::Remote, "remote")?),
+            },
             "J" => Flag::Jump(owned()),
             "W" => self.stdio(value)?,
             "A" => Flag::Replace("forwardagent", "yes".to_owned()),
             "a" => Flag::Replace("forwardagent", "no".to_owned()),
             "g" => Flag::Replace("gatewayports", "yes".to_owned()),
+            "X" => Flag::Replace("forwardx11", "yes".to_owned()),
+            "x" => Flag::Replace("forwardx11", "no".to_owned()),
+            "Y" => {
+                self.flags.push(Flag::Replace("forwardx11", "yes".to_owned()));
+                Flag::Replace("forwardx11trusted", "yes".to_owned())
+            }
             "o" => Flag::Option(owned()),
             "p" => Flag::Option(format!("Port {}", port(value)?)),
             "tsshd-path" => Flag::Option(keyword_line("TsshdPath", value)),
@@ -400,8 +416,8 @@ impl CommandLine {
             "quic" => self.link.quic = true,
             "tcp" => self.link.tcp = true,
             "debug" => self.debug = true,
-            // What is left switches off what this version does not have: X11
-            // forwarding (-x), GSSAPI delegation (-k), protocol 1 (-2), sharing (-S none).
+            // What is left switches off what this version does not have: GSSAPI
+            // delegation (-k), protocol 1 (-2), sharing (-S none).
             _ => {}
         }
     }

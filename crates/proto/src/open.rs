@@ -250,6 +250,9 @@ wire_struct! {
 /// The kind of the channels that lead to the client's agent.
 pub const AGENT_CHANNEL: &str = "auth-agent@openssh.com";
 
+/// The kind of the channels that lead to the client's display.
+pub const X11_CHANNEL: &str = "x11";
+
 wire_struct! {
     /// Agent part of a [`StartMessage`].
     pub struct AgentRequest {

@@ -5,7 +5,7 @@ pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
 
 /// The usage, as ssh prints it when it is called wrongly.
 pub const USAGE: &str = "\
-usage: tssh [-46AaCfGgkNnqsTtVvxy] [-B bind_interface] [-b bind_address]
+usage: tssh [-46AaCfGgkNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
             [-c cipher_spec] [-D [bind_address:]port] [-E log_file] [-e escape_char]
             [-F configfile] [-i identity_file] [-J destination] [-L address] [-l login_name]
             [-m mac_spec] [-o option] [-P tag] [-p port] [-R address]
@@ -47,6 +47,7 @@ As in ssh:
   -J hosts            hosts to go through, [user@]host[:port], comma separated
   -L [bind:]port:host:hostport (or socket paths)
                       forward connections to this side
+  -L, -R udp/...      the same for datagrams; only with UDP mode
   -l user             user to log in as
   -m macs             MAC algorithms, in order of preference
   -N                  run nothing
@@ -60,6 +61,8 @@ As in ssh:
                       forward connections to the far side
   -s                  the command names a subsystem
   -T, -t              never, or always (-tt: even without a local one) ask for a terminal
+  -X, -Y, -x          let programs there use the display here: without trust,
+                      with trust, or not at all
   -W host:port        standard input and output go to that port
   -V, --version       print the version
   -v                  say more; up to three times
@@ -74,8 +77,6 @@ pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("-O", "connection sharing; use ssh -O"),
     ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
     ("-w", "tunnel devices; use ssh -w"),
-    ("-X", "X11 forwarding; use ssh -X"),
-    ("-Y", "X11 forwarding; use ssh -Y"),
     ("--attach", "attaching to a running session"),
     ("--client", "file transfer; use sftp -S tssh or rsync -e tssh"),
     ("--dns", "name servers of its own; set them in the system"),

@@ -178,6 +178,10 @@ impl ForwardSettings {
             ForwardAgent::Path(path) => out.put("forwardagent", path.to_string_lossy()),
             ForwardAgent::Variable(name) => out.put("forwardagent", format!("${name}")),
         }
+        out.flag("forwardx11", self.x11.enabled);
+        out.flag("forwardx11trusted", self.x11.trusted);
+        out.put("forwardx11timeout", self.x11.timeout.as_secs().to_string());
+        out.put("xauthlocation", self.x11.xauth.to_string_lossy());
         out.flag("gatewayports", self.gateway_ports);
         out.put("streamlocalbindmask", format!("0{:o}", self.socket_mask));
         out.flag("streamlocalbindunlink", self.socket_unlink);
@@ -193,6 +197,13 @@ impl ForwardSettings {
         for Forward { listen, connect } in &self.remote {
             out.put("remoteforward", format!("{listen} {connect}"));
         }
+        for Forward { listen, connect } in &self.udp_local {
+            out.put("udplocalforward", format!("{listen} {connect}"));
+        }
+        for Forward { listen, connect } in &self.udp_remote {
+            out.put("udpremoteforward", format!("{listen} {connect}"));
+        }
+        out.put("forwardudptimeout", self.udp_idle.as_secs().to_string());
         match &self.permit_remote_open {
             None => out.put("permitremoteopen", "any"),
             Some(list) => out.put("permitremoteopen", list.join(" ")),

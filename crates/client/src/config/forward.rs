@@ -54,6 +54,10 @@ pub enum Kind {
     Dynamic,
     /// `-R`, RemoteForward.
     Remote,
+    /// `-L udp/`, UdpLocalForward.
+    LocalUdp,
+    /// `-R udp/`, UdpRemoteForward.
+    RemoteUdp,
 }
 
 impl Forward {
@@ -66,7 +70,20 @@ impl Forward {
             Kind::Local => parse(spec, false, false),
             Kind::Dynamic => parse(spec, true, false),
             Kind::Remote => parse(spec, false, true).or_else(|| parse(spec, true, true)),
+            Kind::LocalUdp | Kind::RemoteUdp => {
+                let spec = with_colons(spec);
+                let forward = parse(&spec, false, kind == Kind::RemoteUdp)?;
+                // A datagram socket that others send to is a port.
+                matches!(forward.listen, Listen::Tcp { .. }).then_some(forward)
+            }
         }
+    }
+
+    /// Splits what marks a forward of datagrams from the argument of `-L` or `-R`.
+    #[must_use]
+    pub fn strip_udp(spec: &str) -> Option<&str> {
+        let rest = spec.strip_prefix("udp")?;
+        rest.strip_prefix(['/', ':', '-', '_'])
     }
 }
 
@@ -87,6 +104,23 @@ impl fmt::Display for Connect {
             Self::Unix(path) => f.write_str(path),
             Self::Socks => f.write_str("[socks]:0"),
         }
+    }
+}
+
+/// Writes a specification of datagrams with slashes between its fields, `53/host/53`, as others
+/// are written; one with colons is left as it is.
+fn with_colons(spec: &str) -> String {
+    let fields: Vec<&str> = spec.split('/').collect();
+    let (bind, rest) = match fields.as_slice() {
+        [bind, rest @ ..] if rest.len() == 3 => (Some(bind), rest),
+        rest => (None, rest),
+    };
+    match (bind, rest) {
+        (bind, [from, host, to]) if port(from).is_some() && port(to).is_some() => {
+            let bind = bind.map(|bind| format!("[{bind}]:")).unwrap_or_default();
+            format!("{bind}{from}:[{host}]:{to}")
+        }
+        _ => spec.to_owned(),
     }
 }
 
@@ -219,6 +253,28 @@ mod tests {
             ("0", "bad"),
         ] {
             assert_eq!(shown(spec, Kind::Dynamic), want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn forwards_of_datagrams_have_a_port_here_and_slashes_or_colons() {
+        for (spec, local, remote) in [
+            ("53:dns:53", "53 [dns]:53", "53 [dns]:53"),
+            ("53/dns/53", "53 [dns]:53", "53 [dns]:53"),
+            ("::1/53/fe80::1/54", "[::1]:53 [fe80::1]:54", "[::1]:53 [fe80::1]:54"),
+            ("*:53:dns:53", "[*]:53 [dns]:53", "[*]:53 [dns]:53"),
+            ("53:/run/s", "53 /run/s", "53 /run/s"),
+            ("0:dns:53", "bad", "0 [dns]:53"),
+            ("53", "bad", "bad"),
+            ("/run/s:dns:53", "bad", "bad"),
+        ] {
+            assert_eq!(shown(spec, Kind::LocalUdp), local, "{spec}");
+            assert_eq!(shown(spec, Kind::RemoteUdp), remote, "{spec}");
+        }
+        for (flag, want) in
+            [("udp/53:h:53", Some("53:h:53")), ("udp:1/h/2", Some("1/h/2")), ("udp53", None)]
+        {
+            assert_eq!(Forward::strip_udp(flag), want);
         }
     }
 

@@ -315,8 +315,12 @@ fn check_forward(keyword: &Keyword, kind: Kind, values: &[String]) -> Result<Vec
         (_, []) => return Err("Missing argument.".to_owned()),
         (_, [listen, ..]) if listen.is_empty() => return Err("Missing argument.".to_owned()),
         (Kind::Dynamic, [listen]) | (Kind::Remote, [listen]) => (listen.clone(), kind),
-        (Kind::Local, [_]) => return Err("Missing target argument.".to_owned()),
-        (Kind::Local | Kind::Remote, [listen, target]) => (format!("{listen}:{target}"), kind),
+        (Kind::Local | Kind::LocalUdp | Kind::RemoteUdp, [_]) => {
+            return Err("Missing target argument.".to_owned());
+        }
+        (Kind::Local | Kind::Remote | Kind::LocalUdp | Kind::RemoteUdp, [listen, target]) => {
+            (format!("{listen}:{target}"), kind)
+        }
         _ => return Err(format!("keyword {} extra arguments at end of line", keyword.name)),
     };
     match Forward::parse(&spec, kind) {

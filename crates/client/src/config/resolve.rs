@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::Path;
+use std::time::Duration;
 
 use super::answers::Answers;
 use super::environment::Environment;
@@ -21,6 +22,7 @@ use super::paths::Paths;
 use super::settings::*;
 use super::{canonical, host_keys, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
+use crate::forward::X11Settings;
 
 /// Resolves the settings of the destination that a command line names.
 ///
@@ -505,11 +507,17 @@ impl<'a> Draft<'a> {
         };
         let mut local = read("localforward", Kind::Local)?;
         local.append(&mut read("dynamicforward", Kind::Dynamic)?);
+        let udp_idle = options.duration("forwardudptimeout");
         let permits = options.words("permitremoteopen");
         let any = permits.first().is_none_or(|word| word.eq_ignore_ascii_case("any"));
         Ok(ForwardSettings {
             local,
             remote: read("remoteforward", Kind::Remote)?,
+            udp_local: read("udplocalforward", Kind::LocalUdp)?,
+            udp_remote: read("udpremoteforward", Kind::RemoteUdp)?,
+            x11: self.x11(),
+            // As for the reference, zero stands for the default.
+            udp_idle: udp_idle.filter(|limit| !limit.is_zero()).unwrap_or(UDP_IDLE),
             exit_on_failure: options.flag("exitonforwardfailure").unwrap_or(stdio.is_some()),
             stdio,
             agent,
@@ -522,6 +530,17 @@ impl<'a> Draft<'a> {
             socket_unlink: options.flag("streamlocalbindunlink").unwrap_or(false),
             permit_remote_open: (!any).then(|| permits.to_vec()),
         })
+    }
+
+    fn x11(&self) -> X11Settings {
+        let options = &self.options;
+        let usual = X11Settings::default();
+        X11Settings {
+            enabled: options.flag("forwardx11").unwrap_or(usual.enabled),
+            trusted: options.flag("forwardx11trusted").unwrap_or(usual.trusted),
+            timeout: options.duration("forwardx11timeout").unwrap_or(usual.timeout),
+            xauth: options.word("xauthlocation").map_or(usual.xauth, Into::into),
+        }
     }
 
     /// Returns the words of the program that logs in instead of us.
@@ -561,6 +580,9 @@ impl<'a> Draft<'a> {
             .map_err(|problem| ConfigError::Expansion { keyword: "RemoteCommand", problem })
     }
 }
+
+/// ForwardUdpTimeout where nothing is said (PROTOCOL §11).
+const UDP_IDLE: Duration = Duration::from_secs(5 * 60);
 
 /// The facility of syslog(3) where SyslogFacility says nothing.
 const SYSLOG_USER: u8 = 1;
@@ -732,11 +754,9 @@ mod tests {
             let settings = parse_file(config.as_bytes()).expect(config);
             assert_eq!(settings.warnings, [""; 0], "{config}");
         }
-        for (config, word) in [
-            ("ForwardX11 yes\n", "x11"),
-            ("Tunnel yes\n", "tunnel"),
-            ("#!! EncPassword 73656372657\n", "encpassword"),
-        ] {
+        for (config, word) in
+            [("Tunnel yes\n", "tunnel"), ("#!! EncPassword 73656372657\n", "encpassword")]
+        {
             let warnings = parse_file(config.as_bytes()).expect(config).warnings;
             assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
             assert!(!warnings[0].contains("7365"), "a secret is shown: {warnings:?}");

@@ -2,6 +2,7 @@
 //!
 //! Defaults are OpenSSH's unless a field says otherwise.
 
+use crate::forward::X11Settings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -128,6 +129,14 @@ pub struct ForwardSettings {
     pub local: Vec<Forward>,
     /// RemoteForward.
     pub remote: Vec<Forward>,
+    /// UdpLocalForward.
+    pub udp_local: Vec<Forward>,
+    /// UdpRemoteForward.
+    pub udp_remote: Vec<Forward>,
+    /// ForwardX11 and its companions.
+    pub x11: X11Settings,
+    /// How long a flow of datagrams may be idle (ForwardUdpTimeout).
+    pub udp_idle: Duration,
     /// Standard input and output go there instead of to a session (`-W`).
     pub stdio: Option<Connect>,
     /// The agent that programs on the far host may use.

@@ -10,6 +10,8 @@
 mod near;
 pub mod socks;
 mod stdio;
+mod udp;
+pub mod x11;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ use near::{Listener, Socket};
 use socks::{Socks, Step, Version};
 
 pub use stdio::stdio;
+pub use x11::X11Settings;
 
 /// How long a program may take to say, by SOCKS, where it wants to go.
 const SOCKS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,6 +55,8 @@ struct Inner {
 /// A forward that is set up.
 struct Active {
     side: Side,
+    /// Whether it forwards datagrams, and not connections.
+    datagrams: bool,
     forward: Forward,
     tasks: Vec<AbortHandle>,
 }
@@ -134,7 +139,9 @@ impl Forwarder {
         for forward in local {
             failed += usize::from(self.add_local(forward.clone()).await.is_err());
         }
-        if failed > 0 && (*exit_on_failure || failed == local.len()) {
+        failed += self.set_up_local_udp().await;
+        let wanted = local.len() + self.0.settings.udp_local.len();
+        if failed > 0 && (*exit_on_failure || failed == wanted) {
             self.0.reporter.plain_error(&"Could not request local forwarding.");
         }
         if failed > 0 && *exit_on_failure {
@@ -148,12 +155,12 @@ impl Forwarder {
                 tokio::spawn(async move { this.set_up_remote(forward).await });
             }
         }
-        Ok(())
+        self.set_up_remotes_udp().await
     }
 
     /// Sets up a remote forward of the settings, with ssh's words for every outcome.
     async fn set_up_remote(&self, forward: Forward) -> Result<(), NotSetUp> {
-        let Inner { reporter, settings, .. } = &*self.0;
+        let Inner { reporter, .. } = &*self.0;
         match self.add_remote(forward.clone()).await {
             Ok(None) => Ok(()),
             Ok(Some(port)) => {
@@ -168,14 +175,19 @@ impl Forwarder {
                     Listen::Unix(path) => format!("path {path}"),
                 };
                 let text = format!("remote port forwarding failed for listen {place}");
-                if settings.exit_on_failure {
-                    reporter.plain_error(&format_args!("Error: {text}"));
-                    return Err(NotSetUp);
-                }
-                reporter.info(&format_args!("Warning: {text}"));
-                Ok(())
+                self.remote_failed(&text)
             }
         }
+    }
+
+    /// Says that a remote forward is not there, and whether that is the end.
+    fn remote_failed(&self, text: &str) -> Result<(), NotSetUp> {
+        if self.0.settings.exit_on_failure {
+            self.0.reporter.plain_error(&format_args!("Error: {text}"));
+            return Err(NotSetUp);
+        }
+        self.0.reporter.info(&format_args!("Warning: {text}"));
+        Ok(())
     }
 
     /// Leads programs on the far host to the agent at `socket`.
@@ -236,7 +248,7 @@ impl Forwarder {
             .abort_handle()
         };
         let tasks = listeners.into_iter().map(serve).collect();
-        self.0.lock().push(Active { side: Side::Local, forward, tasks });
+        self.0.lock().push(Active { side: Side::Local, datagrams: false, forward, tasks });
         Ok(())
     }
 
@@ -290,7 +302,7 @@ impl Forwarder {
             }
         });
         let tasks = vec![task.abort_handle()];
-        self.0.lock().push(Active { side: Side::Remote, forward, tasks });
+        self.0.lock().push(Active { side: Side::Remote, datagrams: false, forward, tasks });
         Ok(port)
     }
 
@@ -298,7 +310,8 @@ impl Forwarder {
     #[must_use]
     pub fn cancel(&self, side: Side, listen: &Listen) -> bool {
         let mut all = self.0.lock();
-        let found = all.iter().position(|a| a.side == side && a.forward.listen == *listen);
+        let is_it = |a: &Active| !a.datagrams && a.side == side && a.forward.listen == *listen;
+        let found = all.iter().position(is_it);
         let active = found.map(|at| all.remove(at));
         drop(all);
         active.map(Active::end).is_some()

@@ -4,12 +4,16 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::fs::{Mode, RawMode};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{
+    TcpListener, TcpSocket, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
+};
+use transport::flows::Pipe;
 use transport::relay::{Ended, relay};
 
 use crate::config::AddressFamily;
@@ -148,6 +152,31 @@ pub(super) async fn listen_tcp(
     gateway_ports: bool,
     family: AddressFamily,
 ) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
+    let addresses = addresses(host, port, gateway_ports, family).await?;
+    bind_all(addresses, |address| bind(address).map(Listener::Tcp))
+}
+
+/// Binds datagram sockets at every address that `host` stands for; see [`listen_tcp`].
+///
+/// # Errors
+/// Those of the last address, if none could be had.
+pub(super) async fn listen_udp(
+    host: Option<&str>,
+    port: u16,
+    gateway_ports: bool,
+    family: AddressFamily,
+) -> Result<Vec<UdpSocket>, (SocketAddr, io::Error)> {
+    let addresses = addresses(host, port, gateway_ports, family).await?;
+    bind_all(addresses, bind_udp)
+}
+
+/// Returns the addresses that `host` stands for.
+async fn addresses(
+    host: Option<&str>,
+    port: u16,
+    gateway_ports: bool,
+    family: AddressFamily,
+) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
     let any = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
     let loopback = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     let pair = |(v4, v6)| vec![SocketAddr::new(v6, port), SocketAddr::new(v4, port)];
@@ -160,22 +189,100 @@ pub(super) async fn listen_tcp(
             Err(error) => return Err((SocketAddr::new(any.0, port), error)),
         },
     };
-    let fits = |address: &SocketAddr| match family {
-        AddressFamily::Any => true,
-        AddressFamily::Inet => address.is_ipv4(),
-        AddressFamily::Inet6 => address.is_ipv6(),
-    };
+    Ok(addresses.into_iter().filter(|address| family.allows(address)).collect())
+}
+
+/// Binds what can be bound.
+fn bind_all<T>(
+    addresses: Vec<SocketAddr>,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<T>, (SocketAddr, io::Error)> {
     let mut failed = None;
-    let mut listeners = Vec::new();
-    for address in addresses.into_iter().filter(fits) {
+    let mut bound = Vec::new();
+    for address in addresses {
         match bind(address) {
-            Ok(listener) => listeners.push(Listener::Tcp(listener)),
+            Ok(socket) => bound.push(socket),
             Err(error) => failed = Some((address, error)),
         }
     }
     match failed {
-        Some(failed) if listeners.is_empty() => Err(failed),
-        _ => Ok(listeners),
+        Some(failed) if bound.is_empty() => Err(failed),
+        _ => Ok(bound),
+    }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
+
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    if address.is_ipv6() {
+        // The other family has a socket of its own.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Makes a datagram socket that is connected to a port.
+///
+/// # Errors
+/// The name is unknown, or no address of it has a route.
+pub(super) async fn connect_udp(host: &str, port: u16) -> io::Result<UdpSocket> {
+    let mut found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    // Nobody answers a connect of UDP, so a second address would never be tried: first the
+    // family in which more is listened at, above all for "localhost".
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in found {
+        let any = match address {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let socket = UdpSocket::bind(any).await?;
+        match socket.connect(address).await {
+            Ok(()) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// A connected datagram socket of unix, with the name that answers are sent to.
+pub(super) struct Datagram {
+    socket: UnixDatagram,
+    _file: SocketFile,
+}
+
+impl Datagram {
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    /// There is none, or none of ours can be made.
+    pub(super) fn connect(path: &str) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("tssh-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let dir = runtime.filter(|dir| dir.is_dir()).unwrap_or_else(std::env::temp_dir);
+        let own = dir.join(name);
+        let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let bound = UnixDatagram::bind(&own);
+        rustix::process::umask(usual);
+        let socket = bound?;
+        let _file = SocketFile::new(own);
+        socket.connect(path)?;
+        Ok(Self { socket, _file })
+    }
+}
+
+impl Pipe for Datagram {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.recv(buffer).await
+    }
+
+    async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send(payload).await.map(drop)
     }
 }
 
@@ -210,9 +317,7 @@ pub(super) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Lis
     let bound = UnixListener::bind(path);
     rustix::process::umask(usual);
     let listener = bound?;
-    let path = PathBuf::from(path);
-    let inode = std::fs::symlink_metadata(&path).map(|meta| (meta.dev(), meta.ino())).ok();
-    Ok(Listener::Unix { listener, _file: SocketFile { path, inode } })
+    Ok(Listener::Unix { listener, _file: SocketFile::new(PathBuf::from(path)) })
 }
 
 /// The file of a socket; removed with the socket, unless another has taken its place.
@@ -220,6 +325,14 @@ pub(super) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Lis
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// Looks after the file at `path`, which was just made.
+    fn new(path: PathBuf) -> Self {
+        let inode = std::fs::symlink_metadata(&path).map(|meta| (meta.dev(), meta.ino())).ok();
+        Self { path, inode }
+    }
 }
 
 impl Drop for SocketFile {

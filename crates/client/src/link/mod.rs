@@ -15,12 +15,12 @@ mod session;
 mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use proto::bootstrap::{BootstrapError, Secret, ServerInfo, TransportKind};
 use proto::ext::{Ext, ExtSet};
-use proto::open::{AGENT_CHANNEL, Timeouts};
+use proto::open::{AGENT_CHANNEL, Timeouts, X11_CHANNEL};
 use proto::path_auth::PathAuth;
 use proto::{ClientId, PathSerial, ServerId};
 use proxy::driver::{ClientConfig, ClientProxy, LinkState, LinkStatus};
@@ -39,7 +39,7 @@ use crate::config::forward::Listen;
 use crate::guard::Farewell;
 use crate::remote::{
     BoxFuture, HealthWatch, Outage, Remote, RemoteDatagrams, RemoteError, RemoteListener,
-    RemoteSession, RemoteStream, RemoteUdpListener, SessionRequest, Target,
+    RemoteSession, RemoteStream, RemoteUdpListener, SessionRequest, Target, X11Request,
 };
 use bus::Bus;
 use forward::Slots;
@@ -127,6 +127,8 @@ struct Shared {
     heartbeat_timeout: Duration,
     slots: Slots,
     channels: Channels,
+    /// What sessions say of the display here, where they may reach it.
+    x11: OnceLock<X11Request>,
 }
 
 impl std::fmt::Debug for Link {
@@ -235,6 +237,7 @@ impl Link {
             shared: Arc::new(Shared {
                 hop: way.hop(),
                 channels: Channels::new(connection.clone()),
+                x11: OnceLock::new(),
                 farewell,
                 connection,
                 proxy,
@@ -295,6 +298,10 @@ impl Remote for Link {
         Box::pin(forward::listen(self, at))
     }
 
+    fn carries_datagrams(&self) -> bool {
+        true
+    }
+
     fn dial_udp(&self, target: Target) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
         Box::pin(datagrams::dial(self, target))
     }
@@ -305,6 +312,13 @@ impl Remote for Link {
 
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
         forward::channels(self, AGENT_CHANNEL)
+    }
+
+    fn forward_x11(&self, x11: X11Request) -> mpsc::Receiver<RemoteStream> {
+        let incoming = forward::channels(self, X11_CHANNEL);
+        // A second call is against the rules; the first one's cookie stays.
+        let _ = self.shared.x11.set(x11);
+        incoming
     }
 
     fn closed(&self) -> BoxFuture<'_, RemoteError> {

@@ -10,7 +10,8 @@ use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
 use proto::open::{
-    AGENT_CHANNEL, AgentRequest, IdMessage, Outcome, StartMessage, StreamCommand, encode_modes,
+    AGENT_CHANNEL, AgentRequest, IdMessage, Outcome, StartMessage, StreamCommand, X11_CHANNEL,
+    encode_modes,
 };
 use proxy::driver::{LinkState, LinkStatus};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -51,6 +52,17 @@ pub(super) async fn open(
     let mut start = start_message(id, &request, link.ext)?;
     if link.bus.takes_channels(AGENT_CHANNEL) && start.subsystem.is_empty() {
         start.agent = Some(AgentRequest { channel_type: AGENT_CHANNEL.into() });
+    }
+    if let Some(x11) = link.x11.get()
+        && start.subsystem.is_empty()
+    {
+        start.x11 = Some(proto::open::X11Request {
+            channel_type: X11_CHANNEL.into(),
+            single_connection: false,
+            auth_protocol: x11.protocol.clone(),
+            auth_cookie: x11.cookie.clone(),
+            screen_number: x11.screen,
+        });
     }
 
     let broke = |error: &dyn std::error::Error| wire::lost(&what, error);

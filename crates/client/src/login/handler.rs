@@ -30,7 +30,7 @@ use super::gate::Gate;
 use super::ui::printable;
 use crate::config::settings::Settings;
 use crate::remote::login::forward::{Listeners, Origin};
-use crate::remote::{Program, RemoteError, SessionRequest};
+use crate::remote::{Program, RemoteError, SessionRequest, X11Request};
 
 /// Something the task that holds the [`Ui`](super::Ui) must see.
 pub(super) enum Event {
@@ -309,6 +309,10 @@ impl russh::client::Handler for Connection {
         if let FirstFlight::Waiting(request) = &*flight
             && let Some(channel) = channel_being_opened(session)
         {
+            if let Some(x11) = self.shared.listeners.x11() {
+                let X11Request { protocol, cookie, screen, .. } = &x11;
+                session.request_x11(channel, true, false, protocol, cookie, *screen)?;
+            }
             if self.shared.listeners.serves_agent() {
                 session.agent_forward(channel, false)?;
             }
@@ -358,13 +362,19 @@ impl russh::client::Handler for Connection {
 
     async fn server_channel_open_x11(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         _originator_address: &str,
         _originator_port: u32,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        if self.shared.listeners.x11().is_none() {
+            tracing::error!("Warning: ssh server tried X11 forwarding.");
+            tracing::error!("Warning: this is probably a break-in attempt by a malicious server.");
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        }
+        self.shared.listeners.accept(&Origin::X11, channel, reply).await;
         Ok(())
     }
 

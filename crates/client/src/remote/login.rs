@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
     BoxFuture, Program, PtyRequest, Remote, RemoteError, RemoteListener, RemoteSession,
-    RemoteStream, SessionControl, SessionEnd, SessionRequest, Target, TerminalSize,
+    RemoteStream, SessionControl, SessionEnd, SessionRequest, Target, TerminalSize, X11Request,
 };
 use crate::config::forward::Listen;
 use crate::login::{Login, lost_reason};
@@ -51,6 +51,10 @@ impl Remote for Login {
 
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
         self.shared.listeners.serve_agent()
+    }
+
+    fn forward_x11(&self, x11: X11Request) -> mpsc::Receiver<RemoteStream> {
+        self.shared.listeners.serve_x11(x11)
     }
 
     fn closed(&self) -> BoxFuture<'_, RemoteError> {
@@ -102,11 +106,17 @@ async fn open_session(
     };
     let (read, write) = channel.split();
     let agent = login.shared.listeners.serves_agent();
-    if !written && write_requests(&write, &request, agent).await.is_err() {
+    let x11 = login.shared.listeners.x11();
+    if !written && write_requests(&write, &request, agent, x11.as_ref()).await.is_err() {
         return Err(lost_reason(login.shared.ended().await));
     }
 
     let (session, mut replies) = Session::start(read, write);
+    if let Some(x11) = &x11
+        && !answer(login, &mut replies).await?
+    {
+        (x11.on_refusal)();
+    }
     let mut pty_granted = false;
     if request.pty.is_some() {
         pty_granted = answer(login, &mut replies).await?;
@@ -147,7 +157,11 @@ async fn write_requests(
     channel: &ChannelWriteHalf<Msg>,
     request: &SessionRequest,
     agent: bool,
+    x11: Option<&X11Request>,
 ) -> Result<(), russh::Error> {
+    if let Some(X11Request { protocol, cookie, screen, .. }) = x11 {
+        channel.request_x11(true, false, protocol, cookie, *screen).await?;
+    }
     if agent {
         // A refusal is no reason to have no session, so nobody waits for the answer.
         channel.agent_forward(false).await?;

@@ -11,6 +11,7 @@ pub mod system;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,6 +39,11 @@ pub trait Remote: Send + Sync {
     /// an empty one or `*` is every address it has.
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>>;
 
+    /// Returns whether the two calls below can succeed at all.
+    fn carries_datagrams(&self) -> bool {
+        false
+    }
+
     /// Opens a flow of datagrams, on the far host, to a port of UDP.
     ///
     /// Only a link carries datagrams; where there is none this is refused.
@@ -54,6 +60,10 @@ pub trait Remote: Send + Sync {
     /// Has the sessions opened from now on reach the agent of this side, whose connections
     /// come out of the queue. Call it once at most, before the first session.
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream>;
+
+    /// Has the sessions opened from now on reach a display of this side, whose connections come
+    /// out of the queue. Call it once at most, before the first session.
+    fn forward_x11(&self, x11: X11Request) -> mpsc::Receiver<RemoteStream>;
 
     /// Waits until the connection is gone for good and says why.
     fn closed(&self) -> BoxFuture<'_, RemoteError>;
@@ -183,6 +193,25 @@ pub struct TerminalSize {
     pub width_px: u16,
     /// Height in pixels.
     pub height_px: u16,
+}
+
+/// What the far host needs to know to lead its programs to a display of this side.
+#[derive(Clone)]
+pub struct X11Request {
+    /// The authentication protocol, such as `MIT-MAGIC-COOKIE-1`.
+    pub protocol: String,
+    /// The cookie that far programs show, in hex; good for nothing but this connection.
+    pub cookie: String,
+    /// The screen of the display.
+    pub screen: u32,
+    /// Called when the far host refuses; a link has the server's own words as a warning instead.
+    pub on_refusal: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for X11Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("X11Request").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
 }
 
 /// A flow of whole datagrams to or from the far host. Dropping it ends the flow.

@@ -223,6 +223,56 @@ impl Policy {
         self.unless("AllowAgentForwarding", |value| value == "no")
     }
 
+    /// Returns whether sessions may reach the client's display. Unlike all else it has to be
+    /// allowed: sshd's default is no.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn permits_x11(&self) -> Result<(), Refusal> {
+        self.permits_forwarding()?;
+        self.unless("X11Forwarding", |value| value != "yes")?;
+        match &self.system {
+            System::Read(file) if file.values("x11forwarding").iter().any(|c| c.certain) => Ok(()),
+            System::Read(file) => Err(refusal("X11Forwarding", &file.path, "is not yes")),
+            System::Unreadable(path) => {
+                let text = "cannot be read, and may not say yes";
+                Err(refusal("X11Forwarding", path, text))
+            }
+            System::Missing => Err(Refusal("X11Forwarding is not yes: no sshd_config".into())),
+        }
+    }
+
+    /// Returns the first number for displays (X11DisplayOffset).
+    pub(crate) fn x11_display_offset(&self) -> u16 {
+        self.first_word("x11displayoffset").and_then(|word| word.parse().ok()).unwrap_or(10)
+    }
+
+    /// Returns whether only this host may connect to displays (X11UseLocalhost): unless all that
+    /// applies, or may, says otherwise.
+    pub(crate) fn x11_use_localhost(&self) -> bool {
+        let values = self.files().flat_map(|file| file.values("x11uselocalhost"));
+        let mut words = values.map(|c| c.arguments.first().map(|word| word.to_ascii_lowercase()));
+        let mut any = false;
+        let all_no = words.all(|word| {
+            any = true;
+            word.as_deref() == Some("no")
+        });
+        !(any && all_no)
+    }
+
+    /// Returns where the `xauth` program is (XAuthLocation), where that is said.
+    pub(crate) fn xauth_location(&self) -> Option<&str> {
+        // The system's: what it names runs with the user's rights either way.
+        self.first_word("xauthlocation")
+    }
+
+    /// Returns the first word of the first value that applies.
+    fn first_word(&self, keyword: &str) -> Option<&str> {
+        let values = self.files().flat_map(|file| file.values(keyword));
+        let mut words = values.filter(|c| c.certain).filter_map(|c| c.arguments.first());
+        words.next().map(String::as_str)
+    }
+
     /// Returns who may connect to remote listeners: the strictest of what applies, or may.
     pub(crate) fn gateway_ports(&self) -> GatewayPorts {
         let of_file = |file: &SshdConfig| {

@@ -38,7 +38,7 @@ impl Agent {
 }
 
 /// Returns the directory for sockets, private to the user.
-fn directory(home: &Path) -> io::Result<PathBuf> {
+pub(super) fn directory(home: &Path) -> io::Result<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let runtime = runtime.filter(|dir| dir.is_absolute() && dir.is_dir());
     let dir = match runtime {

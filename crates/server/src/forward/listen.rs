@@ -131,7 +131,7 @@ impl Listener {
 }
 
 /// Hands on every connection of a listener.
-async fn accept_all(listener: Listener, accepted: mpsc::Sender<Socket>) {
+pub(super) async fn accept_all(listener: Listener, accepted: mpsc::Sender<Socket>) {
     // Room first: what nobody can take waits in the system's queue.
     while let Ok(place) = accepted.reserve().await {
         place.send(listener.accept().await);
@@ -197,7 +197,7 @@ fn bind_all(addresses: impl Iterator<Item = IpAddr>, port: u16) -> io::Result<Ve
     if listeners.is_empty() { Err(failed) } else { Ok(listeners) }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => {
@@ -225,9 +225,7 @@ pub(crate) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Lis
     let bound = UnixListener::bind(path);
     rustix::process::umask(usual);
     let listener = bound?;
-    let path = PathBuf::from(path);
-    let inode = inode(&path);
-    Ok(Listener::Unix { listener, _file: SocketFile { path, inode } })
+    Ok(Listener::Unix { listener, _file: SocketFile::new(PathBuf::from(path)) })
 }
 
 /// The file of a socket; removed with the socket, unless another has taken its place.
@@ -235,6 +233,14 @@ pub(crate) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Lis
 pub(crate) struct SocketFile {
     path: PathBuf,
     inode: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// Looks after the file at `path`, which was just made.
+    pub(super) fn new(path: PathBuf) -> Self {
+        let inode = inode(&path);
+        Self { path, inode }
+    }
 }
 
 impl Drop for SocketFile {

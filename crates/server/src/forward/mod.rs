@@ -6,3 +6,4 @@ pub(crate) mod listen;
 pub(crate) mod parked;
 pub(crate) mod socket;
 pub(crate) mod udp;
+pub(crate) mod x11;

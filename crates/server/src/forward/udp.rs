@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -17,22 +18,24 @@ use proto::open::{
     NO_ERROR, Outcome, Ready,
 };
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UdpSocket;
+use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use transport::channels::{Channels, Registration};
-use transport::flows::{Connected, Flow, Peers, conduct};
+use transport::flows::{Connected, Flow, Peers, Pipe, conduct};
 use transport::frames::{self, ReadError};
 use transport::{Connection, RecvStream, SendStream};
 
+use super::agent;
 use super::dial::DialError;
-use super::listen::{ListenError, addresses};
+use super::listen::{ListenError, SocketFile, addresses};
 use super::parked::Parked;
 use super::socket::{PRIORITY, split};
 use crate::config::Policy;
 use crate::config::policy::Target;
 use crate::sys::socket;
+use crate::session::Host;
 
 /// New peers of one listener that may wait to be announced.
 const BACKLOG: usize = 16;
@@ -61,14 +64,14 @@ impl Datagrams {
 
 /// Serves a `dial-udp` stream behind its hello.
 pub(crate) async fn dial(
-    policy: &Policy,
+    host: &Host,
     datagrams: &Datagrams,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ReadError> {
     let message: DialMessage = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
-    let socket = match connect(policy, &message).await {
+    let socket = match connect(host, &message).await {
         Ok(socket) => socket,
         Err(error) => {
             let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
@@ -80,13 +83,58 @@ pub(crate) async fn dial(
     let response = DialUdpResponse { code: 0, msg: NO_ERROR.into(), id: channel.id().0 };
     frames::write_message(&mut send, &response).await?;
     let Ready {} = frames::read_message(&mut recv).await?;
-    conduct(Connected::new(socket), channel.open(send, recv), None).await;
+    let channel = channel.open(send, recv);
+    match socket {
+        Dialled::Udp(socket) => conduct(Connected::new(socket), channel, None).await,
+        Dialled::Unix(socket) => conduct(Connected::new(socket), channel, None).await,
+    }
     Ok(())
 }
 
+/// A socket that is connected to where a flow leads.
+enum Dialled {
+    Udp(UdpSocket),
+    Unix(Datagram),
+}
+
+/// A connected unix socket, with the name that answers are sent to.
+struct Datagram {
+    socket: UnixDatagram,
+    _file: SocketFile,
+}
+
+impl Datagram {
+    /// Connects to the socket at `path`.
+    fn connect(path: &str, home: &Path) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("gram-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let own = agent::directory(home)?.join(name);
+        let socket = UnixDatagram::bind(&own)?;
+        let _file = SocketFile::new(own);
+        socket.connect(path)?;
+        Ok(Self { socket, _file })
+    }
+}
+
+impl Pipe for Datagram {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.recv(buffer).await
+    }
+
+    async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send(payload).await.map(drop)
+    }
+}
+
 /// Makes a socket that is connected to where the message says.
-async fn connect(policy: &Policy, message: &DialMessage) -> Result<UdpSocket, DialError> {
+async fn connect(host: &Host, message: &DialMessage) -> Result<Dialled, DialError> {
+    let policy = &host.policy;
     let failed = |error| DialError::Connect { to: message.addr.clone(), error };
+    if message.net == "unixgram" {
+        policy.permits_dial(Target::Unix)?;
+        let socket = Datagram::connect(&message.addr, &host.account.home);
+        return socket.map(Dialled::Unix).map_err(failed);
+    }
     let wants = match message.net.as_str() {
         "udp" => |_: &SocketAddr| true,
         "udp4" => SocketAddr::is_ipv4,
@@ -111,7 +159,7 @@ async fn connect(policy: &Policy, message: &DialMessage) -> Result<UdpSocket, Di
             let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
             // Nothing is sent: this only finds that there is a route.
             match socket.connect(address).await {
-                Ok(()) => return Ok(socket),
+                Ok(()) => return Ok(Dialled::Udp(socket)),
                 Err(error) => last = error,
             }
         }

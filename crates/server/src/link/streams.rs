@@ -6,7 +6,7 @@ use proto::bus::{Channel, Discard, Exit, ToClient};
 use proto::ext::Ext;
 use proto::json::Bytes;
 use proto::open::{
-    AGENT_CHANNEL, CODE_PROHIBITED, IdMessage, Outcome, StartMessage, StreamCommand,
+    AGENT_CHANNEL, CODE_PROHIBITED, IdMessage, Outcome, StartMessage, StreamCommand, X11_CHANNEL,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -15,8 +15,11 @@ use transport::{RecvStream, SendStream};
 use super::registry::Stderr;
 use super::{Bus, Inner};
 use crate::forward::agent::Agent;
+use crate::forward::parked::Place;
+use crate::forward::socket::Socket;
+use crate::forward::x11::Display;
 use crate::forward::{dial, listen, udp};
-use crate::session::{self, Dropped, Ending, Gap, Running, StartError, Surroundings};
+use crate::session::{self, Dropped, Ending, Gap, Reach, Running, StartError, Surroundings};
 use transport::frames::{self, ReadError};
 
 impl Inner {
@@ -72,7 +75,7 @@ impl Inner {
             }
             StreamCommand::DialUdp => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
-                udp::dial(&self.host.policy, &self.datagrams, send, recv).await
+                udp::dial(&self.host, &self.datagrams, send, recv).await
             }
             StreamCommand::ListenUdp => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
@@ -148,17 +151,20 @@ impl Inner {
         let _slot = Reservation { link: self, id };
         let stderr = self.stderr_of(&start).await;
         let agent = self.open_agent(&start).await;
-        let (running, stderr) = match self.start(&start, stderr, agent.as_ref()) {
+        let display = self.open_display(&start).await;
+        let reach = Reach {
+            agent: agent.as_ref().map(|agent| agent.path.as_path()),
+            display: display.as_ref().map(|display| display.name.as_str()),
+        };
+        let (running, stderr) = match self.start(&start, stderr, reach) {
             Ok(started) => started,
             Err(refusal) => return Ok(frames::write_message(&mut send, &refusal).await?),
         };
         frames::write_message(&mut send, &Outcome::success()).await?;
-        if start.x11.is_some() {
-            self.warn("X11 forwarding is not supported by this server yet").await;
-        }
         let ending = tokio::select! {
             ending = self.run(running, send, recv, stderr) => ending,
             never = self.offer_agent(agent) => never,
+            never = self.offer_display(display) => never,
         };
         self.tell(ToClient::Exit(self.exit_message(id, ending))).await;
         Ok(())
@@ -204,9 +210,49 @@ impl Inner {
                 // An end at once is better than a program that hangs.
                 continue;
             }
-            let id = self.parked.park(socket, place);
-            let channel_type = AGENT_CHANNEL.to_owned();
-            self.tell(ToClient::Channel(Channel { channel_type, id })).await;
+            self.announce(socket, place, AGENT_CHANNEL).await;
+        }
+        std::future::pending().await
+    }
+
+    /// Parks a connection to something of the client's and tells it.
+    async fn announce(&self, socket: Socket, place: Place, kind: &str) {
+        let id = self.parked.park(socket, place);
+        let channel_type = kind.to_owned();
+        self.tell(ToClient::Channel(Channel { channel_type, id })).await;
+    }
+
+    /// Opens the display that a session asks for; a refusal is a warning only.
+    async fn open_display(&self, start: &StartMessage) -> Option<Display> {
+        let request = start.x11.as_ref()?;
+        if let Err(refusal) = self.host.policy.permits_x11() {
+            self.warn(format!("X11 forwarding is refused: {refusal}")).await;
+            return None;
+        }
+        match Display::open(request, &self.host.policy).await {
+            Ok(display) => Some(display),
+            Err(error) => {
+                self.warn(format!("X11 forwarding cannot be set up: {error}")).await;
+                None
+            }
+        }
+    }
+
+    /// Hands connections to a session's display to the client, as long as the session lasts.
+    async fn offer_display<T>(&self, display: Option<Display>) -> T {
+        let Some(mut display) = display else { return std::future::pending().await };
+        while let Some(place) = self.parked.room().await
+            && let Some(socket) = display.accept().await
+        {
+            if self.presence.borrow().is_away {
+                // As for the agent: an end at once.
+                continue;
+            }
+            self.announce(socket, place, X11_CHANNEL).await;
+            if display.is_for_one {
+                drop(display);
+                break;
+            }
         }
         std::future::pending().await
     }
@@ -215,7 +261,7 @@ impl Inner {
         &self,
         start: &StartMessage,
         stderr: Option<Stderr>,
-        agent: Option<&Agent>,
+        reach: Reach<'_>,
     ) -> Result<(Running, Option<Stderr>), Outcome> {
         if start.attach {
             return Err(Outcome::failure("this server keeps no sessions to attach to"));
@@ -224,10 +270,7 @@ impl Inner {
         // look at the last one and the session's entry.
         let mut registry = self.registry();
         let last_marker = registry.last_marker();
-        let running = {
-            let agent = agent.map(|agent| agent.path.as_path());
-            session::start(start, &self.host, stderr.is_some(), last_marker, agent)
-        };
+        let running = session::start(start, &self.host, stderr.is_some(), last_marker, reach);
         let running = running.map_err(|error| refusal(&error))?;
         registry.fill(running.session.clone());
         Ok((running, stderr))

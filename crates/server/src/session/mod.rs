@@ -24,6 +24,6 @@ mod run;
 pub use output::DEFAULT_LOG_BYTES;
 pub(crate) use output::{Gap, Presence};
 pub use run::Host;
-pub(crate) use run::{Dropped, Running, Session, StartError, Surroundings, start, winsize};
+pub(crate) use run::{Dropped, Reach, Running, Session, StartError, Surroundings, start, winsize};
 
 pub(crate) use crate::sys::process::Ending;

@@ -164,6 +164,15 @@ pub(crate) struct Running {
     motd: Vec<u8>,
 }
 
+/// What a session's program may reach of the client's side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reach<'a> {
+    /// Its agent, by this socket.
+    pub(crate) agent: Option<&'a Path>,
+    /// Its display, by this name.
+    pub(crate) display: Option<&'a str>,
+}
+
 /// Starts what `start` asks for.
 ///
 /// `has_stderr` says whether somebody listens to standard error; `last_marker`
@@ -176,16 +185,16 @@ pub(crate) fn start(
     host: &Host,
     has_stderr: bool,
     last_marker: Option<[u8; 8]>,
-    agent: Option<&Path>,
+    reach: Reach<'_>,
 ) -> Result<Running, StartError> {
     let program = Program::of(start, &host.account, &host.policy)?;
     let (child, ends) = if start.pty {
         host.policy.permits_tty()?;
         let (master, slave) = open_pty(start)?;
-        let command = command(&program, start, host, Some(slave.path()), agent);
+        let command = command(&program, start, host, Some(slave.path()), reach);
         (spawn(&program, |command| slave.spawn(command), command)?, Ends::Pty(Arc::new(master)))
     } else {
-        let mut command = command(&program, start, host, None, agent);
+        let mut command = command(&program, start, host, None, reach);
         let stderr = if has_stderr { Stdio::piped() } else { Stdio::null() };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         process::lead_session(command.as_std_mut());
@@ -243,7 +252,7 @@ fn command(
     start: &StartMessage,
     host: &Host,
     tty: Option<&OsString>,
-    agent: Option<&Path>,
+    reach: Reach<'_>,
 ) -> Command {
     let tty = tty.map(OsString::as_os_str);
     let inherited = std::env::vars_os();
@@ -251,8 +260,11 @@ fn command(
     if let Some(replaced) = &program.replaced {
         env.insert("SSH_ORIGINAL_COMMAND".into(), replaced.clone());
     }
-    if let Some(socket) = agent {
+    if let Some(socket) = reach.agent {
         env.insert("SSH_AUTH_SOCK".into(), socket.into());
+    }
+    if let Some(display) = reach.display {
+        env.insert("DISPLAY".into(), display.into());
     }
     let mut command = Command::new(&program.path);
     host.limits.restore_in(command.as_std_mut());

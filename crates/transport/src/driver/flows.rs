@@ -79,24 +79,43 @@ pub trait Outlet: Send {
     fn send(&self, payload: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// A socket that is connected to the one peer of a flow.
+/// A socket that is connected to one peer.
+pub trait Pipe: Send + Sync + 'static {
+    /// Waits for a datagram.
+    fn receive(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> + Send;
+
+    /// Sends a datagram.
+    fn send(&self, payload: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Pipe for UdpSocket {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv(buffer).await
+    }
+
+    async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        Self::send(self, payload).await.map(drop)
+    }
+}
+
+/// The near end of a flow to the one peer of a socket.
 #[derive(Debug)]
-pub struct Connected {
-    socket: Arc<UdpSocket>,
+pub struct Connected<P> {
+    socket: Arc<P>,
     buffer: Vec<u8>,
 }
 
-impl Connected {
+impl<P: Pipe> Connected<P> {
     /// Returns the near end of a flow to the peer of `socket`.
     #[must_use]
-    pub fn new(socket: UdpSocket) -> Self {
+    pub fn new(socket: P) -> Self {
         Self { socket: Arc::new(socket), buffer: vec![0; LARGEST] }
     }
 }
 
-impl Near for Connected {
+impl<P: Pipe> Near for Connected<P> {
     async fn recv(&mut self) -> io::Result<Bytes> {
-        let len = self.socket.recv(&mut self.buffer).await?;
+        let len = self.socket.receive(&mut self.buffer).await?;
         Ok(Bytes::copy_from_slice(self.buffer.get(..len).unwrap_or_default()))
     }
 
@@ -105,11 +124,11 @@ impl Near for Connected {
     }
 }
 
-struct ToConnected(Arc<UdpSocket>);
+struct ToConnected<P>(Arc<P>);
 
-impl Outlet for ToConnected {
+impl<P: Pipe> Outlet for ToConnected<P> {
     async fn send(&self, payload: &[u8]) -> io::Result<()> {
-        self.0.send(payload).await.map(drop)
+        self.0.send(payload).await
     }
 }
 

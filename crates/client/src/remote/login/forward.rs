@@ -7,7 +7,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use russh::client::{ChannelOpenHandle, Msg};
@@ -19,7 +19,7 @@ use transport::relay::{FarRead, FarWrite};
 use super::pipe::{self, PipeReader, PipeWriter};
 use crate::config::forward::Listen;
 use crate::login::{Login, lost_reason};
-use crate::remote::{BoxFuture, RemoteError, RemoteListener, RemoteStream, Target};
+use crate::remote::{BoxFuture, RemoteError, RemoteListener, RemoteStream, Target, X11Request};
 
 /// Bytes a forwarded connection may have queued here before the whole login stalls.
 const QUEUE_BYTES: u32 = 16 * 1024 * 1024;
@@ -117,7 +117,7 @@ pub(super) async fn listen(login: &Login, at: Listen) -> Result<RemoteListener, 
             let _ = match origin {
                 Origin::Tcp(host, port) => handle.cancel_tcpip_forward(host, port).await,
                 Origin::Unix(path) => handle.cancel_streamlocal_forward(path).await,
-                Origin::Agent => Ok(()),
+                Origin::Agent | Origin::X11 => Ok(()),
             };
         });
     }));
@@ -149,11 +149,13 @@ pub(crate) enum Origin {
     Unix(String),
     /// The agent socket of a session.
     Agent,
+    /// The display of a session.
+    X11,
 }
 
 /// The listeners that the server has for us.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Listeners(Arc<Mutex<Vec<Registered>>>);
+pub(crate) struct Listeners(Arc<Mutex<Vec<Registered>>>, Arc<OnceLock<X11Request>>);
 
 #[derive(Debug)]
 struct Registered {
@@ -189,6 +191,20 @@ impl Listeners {
     /// Returns whether they are taken.
     pub(crate) fn serves_agent(&self) -> bool {
         self.lock().iter().any(|registered| registered.origin == Origin::Agent)
+    }
+
+    /// Takes connections to the display from now on.
+    pub(super) fn serve_x11(&self, x11: X11Request) -> mpsc::Receiver<RemoteStream> {
+        let (accepted, incoming) = mpsc::channel(BACKLOG);
+        self.add(Registered { origin: Origin::X11, accepted });
+        // A second call is against the rules; the first one's cookie stays.
+        let _ = self.1.set(x11);
+        incoming
+    }
+
+    /// Returns what sessions say of the display, where they may reach it.
+    pub(crate) fn x11(&self) -> Option<X11Request> {
+        self.1.get().cloned()
     }
 
     /// Finds who asked. Servers spell addresses in ways of their own; the port decides then.
