@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     BoxFuture, Listen, Program, Remote, RemoteError, RemoteListener, RemoteSession, RemoteStream,
-    SessionControl, SessionEnd, SessionRequest, Target, TerminalSize, X11Request,
+    SessionControl, SessionEnd, SessionRequest, Target, TerminalSize,
 };
 
 /// Another program that logs in, and its arguments for this destination.
@@ -119,11 +119,6 @@ impl Remote for System {
 
     fn listen(&self, _: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
         Box::pin(async { Err(self.cannot("listeners")) })
-    }
-
-    fn forward_x11(&self, _x11: X11Request) -> mpsc::Receiver<RemoteStream> {
-        // The program that logs in serves the start of the server only.
-        mpsc::channel(1).1
     }
 
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {

@@ -8,8 +8,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::pattern;
 use super::sshd::{Candidate, Facts, SshdConfig};
+use super::{key, pattern};
 use crate::sys::account::Account;
 
 /// A request that the configuration forbids; goes to the client with code 101.
@@ -43,6 +43,8 @@ pub(crate) struct Policy {
     system: System,
     /// The user's own file.
     user: Option<SshdConfig>,
+    /// What the options of the keys that logged in forbid.
+    keys: Vec<SshdConfig>,
     /// Whether sshd started us in place of another command.
     was_forced: bool,
     /// What the user should know.
@@ -84,7 +86,24 @@ impl Policy {
         let user = Some(config_home.join("tsshd/sshd_config")).filter(|path| path.exists());
         let ssh_connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
         let forced = std::env::var_os("SSH_ORIGINAL_COMMAND");
-        Self::from_files(system, user, account, &ssh_connection, forced)
+        let mut policy = Self::from_files(system, user, account, &ssh_connection, forced);
+        if let Some(path) = std::env::var_os("SSH_USER_AUTH") {
+            policy.keep_to_keys(Path::new(&path), account);
+        }
+        policy
+    }
+
+    /// Restricts to what the keys may do that sshd names in the file at `path` (ExposeAuthInfo).
+    fn keep_to_keys(&mut self, path: &Path, account: &Account) {
+        let config = match &self.system {
+            System::Read(file) => Some(file),
+            System::Missing | System::Unreadable(_) => None,
+        };
+        match std::fs::read_to_string(path) {
+            Ok(info) => self.keys = key::restrictions(&info, config, account),
+            // Whoever logged in may be restricted.
+            Err(_) => self.keys = vec![SshdConfig::unknown(path)],
+        }
     }
 
     /// `original_command` is what sshd says was asked for when it ran a forced command.
@@ -377,13 +396,13 @@ impl Policy {
         Ok(())
     }
 
-    /// The files that were read: the system's first, then the user's.
+    /// The files that were read: the system's first, then the user's, then what keys forbid.
     fn files(&self) -> impl Iterator<Item = &SshdConfig> {
         let system = match &self.system {
             System::Read(file) => Some(file),
             System::Missing | System::Unreadable(_) => None,
         };
-        system.into_iter().chain(&self.user)
+        system.into_iter().chain(&self.user).chain(&self.keys)
     }
 }
 

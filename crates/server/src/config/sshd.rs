@@ -84,6 +84,18 @@ impl SshdConfig {
         Ok(config)
     }
 
+    /// Returns settings as a file at `path` with this text would have them.
+    pub(super) fn of_text(path: &Path, text: &str) -> Self {
+        let mut config = Self { path: path.to_owned(), ..Self::default() };
+        config.parse(text, &Facts::default(), Block::Global, 0);
+        config
+    }
+
+    /// Returns the settings of a file of which nothing is known but its name.
+    pub(super) fn unknown(path: &Path) -> Self {
+        Self { path: path.to_owned(), unreadable: Some(path.to_owned()), ..Self::default() }
+    }
+
     /// Returns the values of `keyword` in the order of precedence, up to and
     /// including the first certain one.
     pub(crate) fn values(&self, keyword: &str) -> Vec<&Candidate> {
