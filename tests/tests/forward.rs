@@ -180,25 +180,32 @@ in_modes!(tssh, hundreds_of_connections_at_once_and_thousands_in_a_row_leave_not
 fn hundreds_of_connections_at_once_and_thousands_in_a_row_leave_nothing(mode: Mode) {
     let world = World::new(mode);
     let echo = Echo::start();
-    let port = free_port();
-    let client = hold(&world, &["-L", &format!("{port}:127.0.0.1:{}", echo.port())]);
-    assert_eq!(exchange(connect(port), b"first"), b"first");
-    wait_until("the first is closed", || echo.open() == 0);
+    let (local, dynamic) = (free_port(), free_port());
+    let to_echo = format!("{local}:127.0.0.1:{}", echo.port());
+    let client = hold(&world, &["-L", &to_echo, "-D", &dynamic.to_string()]);
+    let by_local = || connect(local);
+    let by_dynamic = || by_socks(dynamic, echo.port());
+    for reach in [&by_local as &dyn Fn() -> TcpStream, &by_dynamic] {
+        assert_eq!(exchange(reach(), b"first"), b"first");
+    }
+    wait_until("the first are closed", || echo.open() == 0);
     let files = |world: &World| -> usize { world.processes().iter().map(net::open_files).sum() };
     let before = files(&world);
 
-    let mut many: Vec<TcpStream> = (0..500).map(|_| connect(port)).collect();
-    for (number, stream) in many.iter_mut().enumerate() {
-        write!(stream, "{number:04}").expect("the forward takes it");
+    for reach in [&by_local as &dyn Fn() -> TcpStream, &by_dynamic] {
+        let mut many: Vec<TcpStream> = (0..500).map(|_| reach()).collect();
+        for (number, stream) in many.iter_mut().enumerate() {
+            write!(stream, "{number:04}").expect("the forward takes it");
+        }
+        for (number, stream) in many.iter_mut().enumerate().rev() {
+            let mut got = [0; 4];
+            stream.read_exact(&mut got).expect("it comes back");
+            assert_eq!(got, format!("{number:04}").as_bytes());
+        }
+        assert_eq!(echo.open(), 500);
+        drop(many);
+        wait_until("all are closed", || echo.open() == 0);
     }
-    for (number, stream) in many.iter_mut().enumerate().rev() {
-        let mut got = [0; 4];
-        stream.read_exact(&mut got).expect("it comes back");
-        assert_eq!(got, format!("{number:04}").as_bytes());
-    }
-    assert_eq!(echo.open(), 500);
-    drop(many);
-    wait_until("all are closed", || echo.open() == 0);
 
     let short = match (mode, std::env::var_os("E2E_FULL").is_some_and(|full| full == "1")) {
         (_, true) => 10_000,
@@ -208,10 +215,22 @@ fn hundreds_of_connections_at_once_and_thousands_in_a_row_leave_nothing(mode: Mo
     };
     for number in 0..short {
         let text = format!("{number}");
-        assert_eq!(exchange(connect(port), text.as_bytes()), text.as_bytes());
+        let stream = if number % 2 == 0 { by_local() } else { by_dynamic() };
+        assert_eq!(exchange(stream, text.as_bytes()), text.as_bytes());
     }
     wait_until("no descriptor is left open", || files(&world) <= before);
     let_go(&world, client);
+}
+
+/// Connects through a SOCKS proxy to a port of 127.0.0.1.
+fn by_socks(proxy: u16, to: u16) -> TcpStream {
+    let mut stream = connect(proxy);
+    let [high, low] = to.to_be_bytes();
+    stream.write_all(&[4, 1, high, low, 127, 0, 0, 1, 0]).expect("the proxy reads");
+    let mut told = [0; 8];
+    stream.read_exact(&mut told).expect("the proxy answers");
+    assert_eq!(told[1], 90);
+    stream
 }
 
 in_modes!(quic, a_reset_travels_through_a_forward_behind_the_data);

@@ -19,6 +19,7 @@ mod handover;
 mod hostkey;
 mod jump;
 mod jump_roam;
+mod key_options;
 mod leftovers;
 mod missing;
 mod notice;

@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod forwards;
 mod kcp;
 mod machines;
 mod wire;
 
 pub use files::{known_hosts, ssh_config};
+pub use forwards::{socks, x11_setup};
 pub use kcp::{fec, kcp, kcp_link, packet_opener, smux};
 pub use machines::{proxy_client, proxy_server};
 pub use wire::{bus_messages, frames, path_auth, server_info, stream_messages};
@@ -36,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     ("proxy_server", proxy_server),
     ("server_info", server_info),
     ("smux", smux),
+    ("socks", socks),
     ("ssh_config", ssh_config),
     ("stream_messages", stream_messages),
+    ("x11_setup", x11_setup),
 ];

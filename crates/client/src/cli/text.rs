@@ -46,8 +46,8 @@ As in ssh:
   -i file             private key; may be repeated
   -J hosts            hosts to go through, [user@]host[:port], comma separated
   -L [bind:]port:host:hostport (or socket paths)
-                      forward connections to this side
-  -L, -R udp/...      the same for datagrams; only with UDP mode
+                      forward connections to this side; with udp/ in front
+                      datagrams, in UDP mode
   -l user             user to log in as
   -m macs             MAC algorithms, in order of preference
   -N                  run nothing
@@ -58,7 +58,7 @@ As in ssh:
   -Q question         list algorithms and the like; -Q help lists the questions
   -q                  say nothing but what is fatal
   -R [bind:]port[:host:hostport] (or socket paths)
-                      forward connections to the far side
+                      forward connections to the far side, or with udp/ datagrams
   -s                  the command names a subsystem
   -T, -t              never, or always (-tt: even without a local one) ask for a terminal
   -X, -Y, -x          let programs there use the display here: without trust,
