@@ -212,11 +212,14 @@ fn bind_all<T>(
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with};
+    use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
+    use rustix::net::{AddressFamily, SocketType, bind, ipproto, socket};
 
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    // Not every system has flags for what follows, and no other thread starts programs.
+    let socket = socket(family, SocketType::DGRAM, Some(ipproto::UDP))?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    ioctl_fionbio(&socket, true)?;
     if address.is_ipv6() {
         // The other family has a socket of its own.
         sockopt::set_ipv6_v6only(&socket, true)?;

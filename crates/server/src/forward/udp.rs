@@ -34,8 +34,8 @@ use super::parked::Parked;
 use super::socket::{PRIORITY, split};
 use crate::config::Policy;
 use crate::config::policy::Target;
-use crate::sys::socket;
 use crate::session::Host;
+use crate::sys::socket;
 
 /// New peers of one listener that may wait to be announced.
 const BACKLOG: usize = 16;
