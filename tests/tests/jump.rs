@@ -7,6 +7,7 @@ use std::path::Path;
 
 use e2e::net::free_port;
 use e2e::{Mode, World, in_modes, say_skipped, wait_until};
+use rustix::process::Signal;
 
 /// A world with three jump hosts.
 fn chain(mode: Mode) -> World {
@@ -250,4 +251,17 @@ fn a_chain_goes_on_through_a_host_without_tsshd_and_says_so_once(mode: Mode) {
     shell.line("exit 4");
     shell.assert_ends(4);
     world.wait_until_nothing_runs();
+}
+
+in_modes!(link, a_session_ends_with_the_link_it_leads_through);
+fn a_session_ends_with_the_link_it_leads_through(mode: Mode) {
+    let world = chain(mode);
+    let run = world.ssh(["-J", "gate"]).command(["echo in; sleep 1000"]).start();
+    run.wait_for_stdout("in\n");
+    let servers = world.tsshds();
+    let nearest = servers.iter().min_by_key(|server| server.pid).expect("two servers run");
+    nearest.signal(Signal::TERM);
+    let outcome = run.wait();
+    outcome.assert_status(255);
+    assert!(outcome.err().contains("the jump host before it is gone"), "{outcome:?}");
 }

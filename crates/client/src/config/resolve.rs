@@ -4,25 +4,28 @@
 //! second time if a `Match final` or CanonicalizeHostname asks for it; then the defaults, the
 //! tokens, and a word about everything that is not honoured.
 
-use std::collections::BTreeSet;
+mod flags;
+mod words;
+
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
 use super::answers::Answers;
 use super::environment::Environment;
-use super::error::{ConfigError, system_text};
+use super::error::ConfigError;
 use super::expand::{self, Tokens};
 use super::files::Pass;
 use super::forward::{Connect, Forward, Kind, Listen};
-use super::jump::{self, Jump, Proxy};
+use super::jump::{self, Proxy};
 use super::keywords::{self, Keyword, Standing};
-use super::options::{self, Options, Origin, Setting};
+use super::options::{self, Options, Setting};
 use super::paths::Paths;
 use super::settings::*;
 use super::{canonical, host_keys, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
 use crate::forward::X11Settings;
+use words::{is_no, log_level, looks_like_address, number, request_tty, set_variables, strict};
 
 /// Resolves the settings of the destination that a command line names.
 ///
@@ -98,119 +101,6 @@ impl<'a> Draft<'a> {
             self.files(&host, true)?;
         }
         self.finish(host)
-    }
-
-    /// Applies the flags in the order given.
-    fn flags(&mut self) -> Result<(), ConfigError> {
-        let mut verbose = false;
-        for flag in &self.line.flags {
-            match flag {
-                Flag::Option(text) => self.option(text)?,
-                Flag::Identity(path) => self.identity(path.to_string_lossy().as_ref())?,
-                Flag::Family(AddressFamily::Inet6) => self.replace("addressfamily", "inet6"),
-                Flag::Family(_) => self.replace("addressfamily", "inet"),
-                Flag::Terminal => {
-                    let asked = self.options.word("requesttty").is_some_and(options::is_yes);
-                    self.replace("requesttty", if asked { "force" } else { "yes" });
-                }
-                Flag::NoTerminal => self.replace("requesttty", "no"),
-                Flag::Verbose => {
-                    let level = self.current_level();
-                    self.level = Some(match verbose {
-                        false => LogLevel::Debug1,
-                        true => louder(level),
-                    });
-                    verbose = true;
-                }
-                Flag::Quiet => self.level = Some(LogLevel::Quiet),
-                Flag::NoSession => {
-                    self.session("none", "Cannot specify -N with -s/SessionType")?;
-                    self.replace("requesttty", "no");
-                }
-                Flag::Subsystem => {
-                    self.session("subsystem", "Cannot specify -s with -N/SessionType")?;
-                }
-                Flag::Background => {
-                    self.replace("forkafterauthentication", "yes");
-                    self.replace("stdinnull", "yes");
-                }
-                Flag::NullInput => self.replace("stdinnull", "yes"),
-                Flag::Jump(hosts) => self.jump(hosts)?,
-                Flag::Forward(slot, spec) => self.options.add_forward(known(slot), spec),
-                Flag::Stdio(_) => {
-                    self.replace("requesttty", "no");
-                    self.replace("sessiontype", "none");
-                }
-                Flag::Compression => self.replace("compression", "yes"),
-                Flag::Replace(slot, value) => {
-                    let keyword = known(slot);
-                    // Checked as an option, then put in place.
-                    Options::default()
-                        .set(keyword, &quoted(value), &Origin::CommandLine, true)
-                        .map_err(|problem| ConfigError::BadOption {
-                            problem: format!("{} '{value}': {problem}", keyword.name),
-                        })?;
-                    self.options.replace(keyword, value.clone());
-                }
-            }
-        }
-        match self.options.word("user") {
-            Some(user) if unfit_for_user(user) => Err(ConfigError::BadOption {
-                problem: "remote username contains invalid characters".to_owned(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn option(&mut self, text: &str) -> Result<(), ConfigError> {
-        let line = self.line;
-        self.pass(&line.host, false).command_line_option(text)
-    }
-
-    /// Takes the hosts of `-J`.
-    fn jump(&mut self, hosts: &str) -> Result<(), ConfigError> {
-        match self.options.get("proxy").map(|setting| setting.keyword.name) {
-            Some("proxyjump") => Err(ConfigError::Conflict(
-                "Only a single -J option is permitted (use commas to separate multiple jump hops)",
-            )),
-            Some(_) => Err(ConfigError::Conflict("Cannot specify -J with ProxyCommand")),
-            None if Jump::parse(hosts).is_err() => {
-                Err(ConfigError::Conflict("Invalid -J argument"))
-            }
-            None => {
-                self.replace("proxyjump", hosts);
-                Ok(())
-            }
-        }
-    }
-
-    fn replace(&mut self, slot: &str, value: &str) {
-        self.options.replace(known(slot), value.to_owned());
-    }
-
-    fn session(&mut self, kind: &str, conflict: &'static str) -> Result<(), ConfigError> {
-        match self.options.word("sessiontype") {
-            Some(other) if !other.eq_ignore_ascii_case(kind) => {
-                Err(ConfigError::Conflict(conflict))
-            }
-            _ => {
-                self.replace("sessiontype", kind);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes the path of `-i`; one that is not there is passed over with a warning, as in ssh.
-    fn identity(&mut self, path: &str) -> Result<(), ConfigError> {
-        let expanded = self.environment.expand_tilde(path).unwrap_or(path.to_owned());
-        if let Err(error) = std::fs::metadata(&expanded) {
-            self.warnings
-                .push(format!("Identity file {expanded} not accessible: {}.", system_text(&error)));
-            return Ok(());
-        }
-        self.options
-            .set(known("identityfile"), &quoted(&expanded), &Origin::CommandLine, true)
-            .map_err(|problem| ConfigError::BadOption { problem })
     }
 
     /// Returns the log level so far: that of the flags, or else of the configuration.
@@ -616,11 +506,6 @@ pub(super) fn unfit_for_user(user: &str) -> bool {
         || user.contains(" -")
 }
 
-/// Returns whether OpenSSH takes a host for an address (a zone, as in `fe80::1%eth0`, has a case).
-fn looks_like_address(host: &str) -> bool {
-    host.contains([':', '%']) || host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-}
-
 /// Looks up a keyword that is certainly in the table.
 fn known(name: &str) -> &'static Keyword {
     keywords::find(name).expect("the name is one of the table's")
@@ -637,181 +522,5 @@ fn command_text(line: &CommandLine) -> String {
     words.join(" ")
 }
 
-fn is_no(word: &str) -> bool {
-    word.eq_ignore_ascii_case("no") || word.eq_ignore_ascii_case("false")
-}
-
-fn number(options: &Options, slot: &str, usual: u32) -> u32 {
-    let number = options.word(slot).and_then(|number| number.parse().ok());
-    number.unwrap_or(usual)
-}
-
-fn strict(word: Option<&str>) -> StrictHostKeyChecking {
-    match word.map(str::to_ascii_lowercase).as_deref() {
-        Some("yes" | "true") => StrictHostKeyChecking::Yes,
-        Some("no" | "false" | "off") => StrictHostKeyChecking::Off,
-        Some("accept-new") => StrictHostKeyChecking::AcceptNew,
-        _ => StrictHostKeyChecking::Ask,
-    }
-}
-
-fn request_tty(word: Option<&str>) -> RequestTty {
-    match word.map(str::to_ascii_lowercase).as_deref() {
-        Some("yes" | "true") => RequestTty::Yes,
-        Some("no" | "false") => RequestTty::No,
-        Some("force") => RequestTty::Force,
-        _ => RequestTty::Auto,
-    }
-}
-
-fn log_level(word: &str) -> LogLevel {
-    match word.to_ascii_lowercase().as_str() {
-        "silent" | "quiet" => LogLevel::Quiet,
-        "fatal" => LogLevel::Fatal,
-        "error" => LogLevel::Error,
-        "verbose" => LogLevel::Verbose,
-        "debug" | "debug1" => LogLevel::Debug1,
-        "debug2" => LogLevel::Debug2,
-        "debug3" => LogLevel::Debug3,
-        _ => LogLevel::Info,
-    }
-}
-
-/// The level that one more `-v` gives.
-fn louder(level: LogLevel) -> LogLevel {
-    match level {
-        LogLevel::Quiet => LogLevel::Fatal,
-        LogLevel::Fatal => LogLevel::Error,
-        LogLevel::Error => LogLevel::Info,
-        LogLevel::Info => LogLevel::Verbose,
-        LogLevel::Verbose => LogLevel::Debug1,
-        LogLevel::Debug1 => LogLevel::Debug2,
-        LogLevel::Debug2 | LogLevel::Debug3 => LogLevel::Debug3,
-    }
-}
-
-/// Splits the words of SetEnv; of several values for a name the first counts.
-fn set_variables(options: &Options) -> Vec<(String, String)> {
-    let mut seen = BTreeSet::new();
-    let pairs = options.words("setenv").iter();
-    pairs
-        .filter_map(|word| word.split_once('='))
-        .filter(|(name, _)| seen.insert(name.to_string()))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn canonical(config: &str, host: &str, known: &[&str]) -> Result<Settings, ConfigError> {
-        let line = CommandLine::to_host(host);
-        let environment = Environment::of_process().expect("this process has a user");
-        let draft = Draft::new(&line, &environment, Some(config));
-        draft.run(|name| known.contains(&name))
-    }
-
-    const DOMAINS: &str = "CanonicalizeHostname yes\nCanonicalDomains One.ex two.ex\n";
-
-    #[test]
-    fn short_names_are_completed_and_the_files_read_again() {
-        let config = format!("{DOMAINS}Host *.two.ex\n Port 7\nMatch canonical\n User bob\n");
-        let settings = canonical(&config, "web", &["web.two.ex"]).expect("a known name");
-        assert_eq!(settings.host_name, "web.two.ex");
-        assert_eq!((settings.port, settings.user.as_str()), (7, "bob"));
-        assert_eq!(settings.original_host, "web");
-    }
-
-    #[test]
-    fn complete_names_and_addresses_are_left_alone() {
-        let known = ["a.b.one.ex", "10.0.0.1.one.ex"];
-        for (host, want) in [("a.b.", "a.b"), ("a.b.c", "a.b.c"), ("10.0.0.1", "10.0.0.1")] {
-            let settings = canonical(DOMAINS, host, &known).expect("a name");
-            assert_eq!(settings.host_name, want);
-        }
-    }
-
-    #[test]
-    fn an_unknown_name_is_looked_up_as_it_is_unless_that_is_forbidden() {
-        let settings = canonical(DOMAINS, "web", &[]).expect("the fallback");
-        assert_eq!(settings.host_name, "web");
-        let strict = format!("{DOMAINS}CanonicalizeFallbackLocal no\n");
-        assert!(matches!(
-            canonical(&strict, "web", &[]),
-            Err(ConfigError::Canonicalization { .. })
-        ));
-    }
-
-    #[test]
-    fn what_would_lead_elsewhere_is_refused_and_what_is_only_missed_is_said() {
-        for config in ["UdpSessionAttach yes\n", "RefuseConnection no\n"] {
-            assert!(parse_file(config.as_bytes()).is_err(), "{config}");
-        }
-        for config in ["ForwardAgent no\n", "ClearAllForwardings yes\nLocalForward 1 h:2\n"] {
-            let settings = parse_file(config.as_bytes()).expect(config);
-            assert_eq!(settings.warnings, [""; 0], "{config}");
-        }
-        for (config, word) in
-            [("Tunnel yes\n", "tunnel"), ("#!! EncPassword 73656372657\n", "encpassword")]
-        {
-            let warnings = parse_file(config.as_bytes()).expect(config).warnings;
-            assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
-            assert!(!warnings[0].contains("7365"), "a secret is shown: {warnings:?}");
-        }
-    }
-
-    #[test]
-    fn the_agent_is_named_in_all_of_its_ways() {
-        for (value, want) in [
-            ("none", IdentityAgent::None),
-            ("SSH_AUTH_SOCK", IdentityAgent::Environment),
-            ("$HOME", IdentityAgent::Path("/home/user".into())),
-            ("$NO_SUCH", IdentityAgent::None),
-            ("${HOME}/a", IdentityAgent::Path("/home/user/a".into())),
-            ("~/%h", IdentityAgent::Path("/home/user/host".into())),
-        ] {
-            let config = format!("IdentityAgent {value}\n");
-            let settings = parse_file(config.as_bytes()).expect("a sound line");
-            assert_eq!(settings.identity_agent, want);
-        }
-    }
-
-    #[test]
-    fn identity_files_are_expanded() {
-        let config = "IdentityFile ~/.ssh/%r@%h_%p\nIdentityFile ${HOME}/%%\n";
-        let settings = parse_file(config.as_bytes()).expect("a sound file");
-        let paths: Vec<_> = settings.identity_files.iter().map(|f| f.path.as_path()).collect();
-        assert_eq!(paths, [Path::new("/home/user/.ssh/user@host_22"), Path::new("/home/user/%")]);
-    }
-
-    proptest! {
-        /// Whatever a file holds, reading it ends with settings or an error.
-        #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _read = parse_file(&bytes);
-        }
-
-        /// The same for text that looks like configuration.
-        #[test]
-        fn no_lines_make_it_panic(
-            lines in proptest::collection::vec(
-                (0..keywords::all().len() + 3, "[ =\t\"'#%$!{}~,*?a-z0-9\\\\:/@-]{0,24}"),
-                0..12,
-            )
-        ) {
-            let text: String = lines
-                .iter()
-                .map(|(row, value)| {
-                    let blocks = ["host", "match host", "match exec"];
-                    let known = keywords::all().get(*row).map(|keyword| keyword.name);
-                    let name = known.unwrap_or(blocks[row % blocks.len()]);
-                    format!("{name} {value}\n")
-                })
-                .collect();
-            let _read = parse_file(text.as_bytes());
-        }
-    }
-}
+mod tests;

@@ -220,6 +220,12 @@ impl Bus {
         }
     }
 
+    /// Ends everything: there will be no path any more, for this reason.
+    pub(super) fn give_up(&self, reason: String) {
+        self.end(End::Lost(reason));
+        self.shared.connection.close();
+    }
+
     fn end(&self, end: End) {
         lock(&self.shared.outgoing).take();
         self.shared.ended.send_if_modified(|now| {

@@ -226,13 +226,13 @@ impl Link {
             }
             Err(error) => return Err(error),
         };
-        way.follow(&proxy);
         let timeouts = Timeouts::new(
             settings.alive_timeout,
             settings.heartbeat_timeout,
             settings.reconnect_timeout,
         );
         let bus = Bus::start(&connection, &proxy, info.proto_ver, timeouts, ext);
+        way.follow(&proxy, &bus);
         let link = Self {
             shared: Arc::new(Shared {
                 hop: way.hop(),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use proxy::client::RenewReason;
 use proxy::driver::{ClientProxy, LinkState, Opener, Wire, WireEnd};
 
+use super::bus::Bus;
 use crate::config::Settings;
 use crate::proxy_command::{self, ProxyCommand};
 use crate::remote::{Remote, RemoteDatagrams, RemoteError, RemoteStream, Target};
@@ -102,9 +103,19 @@ impl Way {
         }
     }
 
-    /// Has new paths asked for as soon as the jump host is back after an outage.
-    pub(super) fn follow(&self, proxy: &ClientProxy) {
+    /// Ends the link with the one it leads through, and has new paths asked for as soon as that
+    /// is back after an outage.
+    pub(super) fn follow(&self, proxy: &ClientProxy, bus: &Bus) {
         let Self::Through(hop, _) = self else { return };
+        let (before, bus) = (hop.clone(), bus.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = bus.ended() => {}
+                reason = before.closed() => {
+                    bus.give_up(format!("the jump host before it is gone: {reason}"));
+                }
+            }
+        });
         let Some(mut health) = hop.health() else { return };
         let proxy = proxy.clone();
         let mut status = proxy.watch();
