@@ -327,6 +327,8 @@ impl Remote for Link {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            // The server may close its end first.
+            self.shared.proxy.open_no_more();
             if self.shared.bus.close() {
                 let _ = timeout(CLOSE_GRACE, self.shared.bus.ended()).await;
             }

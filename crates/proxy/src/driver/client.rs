@@ -201,6 +201,15 @@ impl ClientProxy {
         self.hub.next_report().await
     }
 
+    /// Opens no wire from now on: the end is near, and what opens them may be costly, or heard.
+    pub fn open_no_more(&self) {
+        self.hub.with(|half, _| {
+            if let Some(opener) = &mut half.opener {
+                *opener = Arc::new(|| Box::pin(std::future::pending()));
+            }
+        });
+    }
+
     /// Closes all sockets. The transport's next call fails.
     pub fn close(&self) {
         self.hub.with(|half, now| {
