@@ -24,6 +24,7 @@ mod leftovers;
 mod missing;
 mod notice;
 mod outage;
+mod policy;
 mod prompt_time;
 mod quoting;
 mod remote_forward;
