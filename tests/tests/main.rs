@@ -22,6 +22,7 @@ mod jump_roam;
 mod key_options;
 mod leftovers;
 mod missing;
+mod mux;
 mod notice;
 mod outage;
 mod policy;

@@ -58,8 +58,12 @@ async fn one(sshd: &Sshd) -> (Duration, Duration) {
     let start = Instant::now();
     let login = connect(&settings, &Script::default()).await.expect("a login");
     let logged_in = start.elapsed();
-    let request =
-        SessionRequest { program: Program::Exec(b"echo x".to_vec()), pty: None, env: Vec::new() };
+    let request = SessionRequest {
+        program: Program::Exec(b"echo x".to_vec()),
+        pty: None,
+        env: Vec::new(),
+        agent: false,
+    };
     let mut session = login.open_session(request).await.expect("a session");
     session.output.read_u8().await.expect("output");
     let first_output = start.elapsed();

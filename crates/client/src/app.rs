@@ -5,26 +5,28 @@
 mod connect;
 mod failure;
 
-use std::env::VarError;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
-use crate::background::Release;
+use crate::background::{self, Release};
 use crate::config::forward::Connect;
 use crate::config::{
-    ForwardAgent, IdentityAgent, LogLevel, NoticeSettings, RequestTty, SessionType, Settings,
-    UdpMode,
+    ControlPersist, ForwardAgent, IdentityAgent, LogLevel, NoticeSettings, Settings, UdpMode,
 };
 use crate::forward::{self, Forwarder, NotSetUp};
 use crate::guard::{self, Guard};
+use crate::local_command;
+use crate::mux::master::Sharing;
+use crate::mux::socket::ListenError;
 use crate::remote::system::System;
-use crate::remote::{Program, PtyRequest, Remote, RemoteError, SessionEnd, SessionRequest, Target};
+use crate::remote::{Remote, RemoteError, SessionEnd, SessionRequest, Target};
 use crate::report::{FAILURE, Reporter};
-use crate::session::{self, Options, Outcome, Signals};
+use crate::request;
+use crate::session::{self, Options, Outcome, Signals, Streams};
 use crate::sys::tty;
 use connect::Connected;
 use failure::Failure;
@@ -38,19 +40,29 @@ const REASON_GRACE: Duration = Duration::from_secs(1);
 /// Logs in, runs what was asked for, and returns the exit status.
 ///
 /// `hops` are the jump hosts on the way, the nearest first; `system` logs in instead of us; `release` is what lets go of the shell when the login is
-/// complete (`-f`).
+/// complete (`-f`). With `lender` the session is that of the process it lets go of: this one only
+/// lends its connection.
 pub async fn run(
     settings: Settings,
     hops: Vec<Settings>,
     command: Vec<u8>,
     system: Option<ViaSystem>,
     release: Option<Release>,
+    lender: Option<Release>,
 ) -> u8 {
-    let reporter = Reporter::new(settings.log_level);
+    let reporter = Reporter::new();
     for warning in settings.warnings.iter().chain(hops.iter().flat_map(|hop| &hop.warnings)) {
         reporter.warning(warning);
     }
-    let run = Run { settings, hops, reporter, system, release: Mutex::new(release) };
+    let run = Run {
+        settings,
+        hops,
+        reporter,
+        system,
+        release: Mutex::new(release),
+        lender: Mutex::new(lender),
+        guard: Mutex::default(),
+    };
     match run.whole(command).await {
         Ok(status) => status,
         Err(Failure::Replaced(status)) => status,
@@ -77,43 +89,56 @@ struct Run {
     reporter: Reporter,
     system: Option<ViaSystem>,
     release: Mutex<Option<Release>>,
+    lender: Mutex<Option<Release>>,
+    guard: Mutex<Option<Guard>>,
 }
 
 impl Run {
     async fn whole(&self, command: Vec<u8>) -> Result<u8, Failure> {
-        let request = self.request(command)?;
+        let request = request::session(&self.settings, self.reporter, command, true);
+        let request = request.map_err(Failure::Usage)?;
         let raw =
             request.as_ref().is_some_and(|request| request.pty.is_some()) && tty::stdin_is_tty();
         let asks = !self.settings.batch_mode && tty::has_controlling();
         let mut hosts = self.hops.iter().chain([&self.settings]);
         let guarded = raw || asks || hosts.any(|host| host.udp.mode != UdpMode::No);
         // One can do without a guard: its absence shows only if we are killed.
-        let mut guard = guarded.then(|| Guard::start().ok()).flatten();
-        let status = self.guarded(request, guard.as_mut()).await;
-        if let Some(guard) = guard {
+        *self.guard() = guarded.then(|| Guard::start().ok()).flatten();
+        let status = self.guarded(request).await;
+        if let Some(guard) = self.guard().take() {
             guard.dismiss();
         }
         status
     }
 
-    async fn guarded(
-        &self,
-        request: Option<SessionRequest>,
-        guard: Option<&mut Guard>,
-    ) -> Result<u8, Failure> {
-        let Some(request) = request else { return self.hold(guard).await };
-        let connected = self.connect_guarded(guard).await?;
+    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn guarded(&self, request: Option<SessionRequest>) -> Result<u8, Failure> {
+        let Some(request) = request else { return self.hold().await };
+        let connected = self.connect_guarded().await?;
         let remote = &connected.remote;
         let forwarder = self.forwarder(remote);
         forwarder.forward_x11().await;
         let status = match forwarder.set_up().await {
-            Ok(()) if !self.let_go() => Ok(FAILURE),
-            Ok(()) => self.session(remote.as_ref(), request, &forwarder).await,
+            Ok(()) if !self.ready().await => Ok(FAILURE),
+            Ok(()) => self.with_guests(remote, request, &forwarder).await,
             Err(NotSetUp) => Ok(FAILURE),
         };
         drop(forwarder);
         connected.close().await;
         status
+    }
+
+    /// Does what comes between the login and the session; `false` if whoever waited is gone.
+    async fn ready(&self) -> bool {
+        if let Some(command) = &self.settings.local_command
+            && let Err(error) = local_command::run(command).await
+        {
+            self.reporter.error(&format_args!("LocalCommand cannot be run: {error}"), None);
+        }
+        self.let_go()
     }
 
     /// Goes to the background, if that is wanted; `false` if whoever waited for us is gone.
@@ -122,10 +147,75 @@ impl Run {
         release.is_none_or(|release| release.release().is_ok())
     }
 
+    /// Runs the session, or none if we only lend the connection, with others on it if they may.
+    async fn with_guests(
+        &self,
+        remote: &Arc<dyn Remote>,
+        request: SessionRequest,
+        forwarder: &Forwarder,
+    ) -> Result<u8, Failure> {
+        let Ok(sharing) = self.share(remote, forwarder) else { return Ok(FAILURE) };
+        let lender = self.lender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(lender), Some(sharing)) = (lender, &sharing) {
+            return Ok(self.lend(lender, remote.as_ref(), sharing).await);
+        }
+        self.session(remote.as_ref(), request, forwarder, sharing.as_ref()).await
+    }
+
+    /// Starts to lend the connection, if that is wanted and nobody else does at the same place.
+    fn share(
+        &self,
+        remote: &Arc<dyn Remote>,
+        forwarder: &Forwarder,
+    ) -> Result<Option<Sharing>, NotSetUp> {
+        let settings = &self.settings;
+        let Some(path) = settings.control.path.as_deref() else { return Ok(None) };
+        if !settings.control.master.lends() {
+            return Ok(None);
+        }
+        let agent = self.own_agent();
+        match Sharing::start(path, remote.clone(), forwarder.clone(), settings, agent) {
+            Ok(sharing) => Ok(Some(sharing)),
+            Err(error @ ListenError::Taken(_)) => {
+                self.reporter.plain_error(&error);
+                Ok(None)
+            }
+            Err(error) => {
+                self.reporter.plain_error(&error);
+                Err(NotSetUp)
+            }
+        }
+    }
+
+    /// Lends the connection until nobody has used it for long enough, or somebody says so.
+    async fn lend(&self, lender: Release, remote: &dyn Remote, sharing: &Sharing) -> u8 {
+        let Ok(mut signals) = Signals::new() else { return FAILURE };
+        if let Some(guard) = &mut *self.guard() {
+            guard.leave_terminal();
+        }
+        let debugging = self.settings.log_level >= LogLevel::Debug1;
+        if lender.release_silent(debugging).is_err() {
+            return FAILURE;
+        }
+        let patience = match self.settings.control.persist {
+            ControlPersist::For(time) => Some(time),
+            ControlPersist::Forever | ControlPersist::No => None,
+        };
+        tokio::select! {
+            () = sharing.unused_for(patience) => 0,
+            () = sharing.quit() => 0,
+            reason = remote.closed() => {
+                self.reporter.error(&reason, None);
+                FAILURE
+            }
+            kind = signals.leave() => status_of_leaving(kind),
+        }
+    }
+
     /// Connects, and has the guard look after what that leaves on the far host.
-    async fn connect_guarded(&self, guard: Option<&mut Guard>) -> Result<Connected, Failure> {
+    async fn connect_guarded(&self) -> Result<Connected, Failure> {
         let mut connected = self.connect().await?;
-        if let Some(guard) = guard {
+        if let Some(guard) = &mut *self.guard() {
             guard::wait_ready();
             if self.settings.background {
                 guard.leave_terminal();
@@ -137,58 +227,12 @@ impl Run {
         Ok(connected)
     }
 
-    /// Returns what to run, by ssh's rules; `None` for `-N`.
-    fn request(&self, command: Vec<u8>) -> Result<Option<SessionRequest>, Failure> {
-        let settings = &self.settings;
-        let command = match (&settings.remote_command, command.is_empty()) {
-            (Some(_), false) => {
-                return Err(Failure::Usage("Cannot execute command-line and remote command."));
-            }
-            (Some(configured), true) => configured.clone().into_bytes(),
-            (None, _) => command,
-        };
-        let program = match settings.session_type {
-            SessionType::None => return Ok(None),
-            SessionType::Subsystem => {
-                Program::Subsystem(String::from_utf8_lossy(&command).into_owned())
-            }
-            SessionType::Default if command.is_empty() => Program::Shell,
-            SessionType::Default => Program::Exec(command),
-        };
-        let pty = self.wants_pty(&program).then(|| PtyRequest {
-            term: term(settings).unwrap_or_default(),
-            size: tty::size(),
-            modes: tty::modes(),
-        });
-        for name in &settings.send_env {
-            if matches!(std::env::var(name), Err(VarError::NotUnicode(_))) {
-                self.reporter.warning(&format_args!("{name} is not UTF-8 and is not sent"));
-            }
-        }
-        Ok(Some(SessionRequest { program, pty, env: env(settings) }))
-    }
-
-    /// Decides about the pty as ssh does.
-    fn wants_pty(&self, program: &Program) -> bool {
-        let wanted = match self.settings.request_tty {
-            RequestTty::No => false,
-            RequestTty::Force => return true,
-            RequestTty::Yes => true,
-            RequestTty::Auto => *program == Program::Shell,
-        };
-        if wanted && (self.settings.stdin_null || !tty::stdin_is_tty()) {
-            self.reporter
-                .remark(&"Pseudo-terminal will not be allocated because stdin is not a terminal.");
-            return false;
-        }
-        wanted
-    }
-
     async fn session(
         &self,
         remote: &dyn Remote,
         request: SessionRequest,
         forwarder: &Forwarder,
+        sharing: Option<&Sharing>,
     ) -> Result<u8, Failure> {
         let interactive = request.pty.is_some();
         let options = Options {
@@ -197,12 +241,24 @@ impl Run {
             notice: self.notice(),
             host: &self.settings.host_name,
             tell: &|text| self.reporter.info(&text),
+            streams: Streams::Own,
+            forwarder,
+            command_line: self.settings.escape_command_line,
+            local_commands: self.settings.permit_local_command,
+            background: &|| {
+                if let Some(guard) = &mut *self.guard() {
+                    guard.leave_terminal();
+                }
+                Box::pin(background::leave_terminal())
+            },
         };
-        let outcome = session::run(remote, request, options)
-            .await
-            .map_err(|error| Failure::Remote { error, linked: remote.roams() })?;
+        let outcome = tokio::select! {
+            outcome = session::run(remote, request, options) => outcome,
+            () = quit(sharing) => Ok(Outcome::Left),
+        };
+        let outcome = outcome.map_err(|error| Failure::Remote { error, linked: remote.roams() })?;
         if matches!(outcome, Outcome::Ended(SessionEnd::Exited(_) | SessionEnd::Signaled(_))) {
-            self.let_forwards_end(forwarder, remote).await;
+            self.let_others_end(forwarder, remote, sharing).await;
         }
         let status = match outcome {
             Outcome::Ended(SessionEnd::Exited(status)) => low_byte(status),
@@ -232,12 +288,25 @@ impl Run {
         Ok(status)
     }
 
-    /// Waits, after the session, for connections that are still open, as ssh does.
-    async fn let_forwards_end(&self, forwarder: &Forwarder, remote: &dyn Remote) {
+    /// Waits, after the session, for connections and sessions of others that are still open, as
+    /// ssh does.
+    async fn let_others_end(
+        &self,
+        forwarder: &Forwarder,
+        remote: &dyn Remote,
+        sharing: Option<&Sharing>,
+    ) {
         // Without signals there is nobody to interrupt the wait.
         let Ok(mut signals) = Signals::new() else { return };
+        let idle = async {
+            match sharing {
+                Some(sharing) => sharing.unused_for(Some(Duration::ZERO)).await,
+                None => forwarder.idle().await,
+            }
+        };
         tokio::select! {
-            () = forwarder.idle() => {}
+            () = idle => {}
+            () = quit(sharing) => {}
             _ = remote.closed() => {}
             _ = signals.leave() => {}
         }
@@ -246,7 +315,7 @@ impl Run {
     /// Returns how to tell that the link is away, where the terminal can be told anything.
     fn notice(&self) -> Option<(NoticeSettings, Duration)> {
         let can_address_rows =
-            term(&self.settings).is_some_and(|term| !matches!(&*term, "" | "dumb"));
+            request::term(&self.settings).is_some_and(|term| !matches!(&*term, "" | "dumb"));
         // Diagnostics come at any time, and nobody knows what is below them.
         let is_quiet = self.settings.log_level < LogLevel::Debug1 || !tty::stderr_is_tty();
         let udp = &self.settings.udp;
@@ -262,7 +331,7 @@ impl Run {
     }
 
     /// Keeps a connection open without a session (`-N`) until it ends or we are told to leave.
-    async fn hold(&self, guard: Option<&mut Guard>) -> Result<u8, Failure> {
+    async fn hold(&self) -> Result<u8, Failure> {
         let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
@@ -271,18 +340,30 @@ impl Run {
             }
         };
         let connected = tokio::select! {
-            connected = self.connect_guarded(guard) => connected?,
+            connected = self.connect_guarded() => connected?,
             kind = signals.leave() => return Ok(status_of_leaving(kind)),
         };
         let remote = &connected.remote;
         let forwarder = self.forwarder(remote);
+        let shared: OnceLock<Sharing> = OnceLock::new();
         let held = async {
             forwarder.set_up().await?;
-            if !self.let_go() {
+            if !self.ready().await {
                 return Err(NotSetUp);
             }
-            let Some(target) = self.stdio_target() else { return std::future::pending().await };
-            Ok(forward::stdio(remote.as_ref(), target, self.settings.stdin_null).await)
+            if let Some(sharing) = self.share(remote, &forwarder)? {
+                let lender = self.lender.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let sharing = shared.get_or_init(|| sharing);
+                if let Some(lender) = lender {
+                    self.lend(lender, remote.as_ref(), sharing).await;
+                    return Ok(Ok(()));
+                }
+                tokio::select! {
+                    held = self.hold_streams(remote.as_ref()) => return Ok(held),
+                    () = sharing.quit() => return Err(NotSetUp),
+                }
+            }
+            Ok(self.hold_streams(remote.as_ref()).await)
         };
         let status = tokio::select! {
             held = held => self.status_of_holding(&held),
@@ -293,9 +374,15 @@ impl Run {
             }
             kind = signals.leave() => status_of_leaving(kind),
         };
-        drop(forwarder);
+        drop((shared, forwarder));
         connected.close().await;
         Ok(status)
+    }
+
+    /// Leads the standard streams to where `-W` says, or waits for ever.
+    async fn hold_streams(&self, remote: &dyn Remote) -> Result<(), RemoteError> {
+        let Some(target) = self.stdio_target() else { return std::future::pending().await };
+        forward::stdio(remote, target, self.settings.stdin_null).await
     }
 
     /// Returns what forwards over `remote`; sessions opened later reach the agent if they may.
@@ -309,16 +396,20 @@ impl Run {
 
     /// Returns the socket of the agent to forward, if there is one.
     fn agent_socket(&self) -> Option<PathBuf> {
-        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
         match &self.settings.forwards.agent {
             ForwardAgent::No => None,
             ForwardAgent::Path(path) => Some(path.clone()),
-            ForwardAgent::Variable(name) => variable(name),
-            ForwardAgent::Yes => match &self.settings.identity_agent {
-                IdentityAgent::None => None,
-                IdentityAgent::Path(path) => Some(path.clone()),
-                IdentityAgent::Environment => variable("SSH_AUTH_SOCK"),
-            },
+            ForwardAgent::Variable(name) => std::env::var_os(name).map(PathBuf::from),
+            ForwardAgent::Yes => self.own_agent(),
+        }
+    }
+
+    /// Returns the socket of the agent that logs in.
+    fn own_agent(&self) -> Option<PathBuf> {
+        match &self.settings.identity_agent {
+            IdentityAgent::None => None,
+            IdentityAgent::Path(path) => Some(path.clone()),
+            IdentityAgent::Environment => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
         }
     }
 
@@ -348,18 +439,12 @@ impl Run {
     }
 }
 
-/// Returns the value of `TERM` for the far side.
-fn term(settings: &Settings) -> Option<String> {
-    let set = settings.set_env.iter().find(|(name, _)| name == "TERM");
-    set.map(|(_, value)| value.clone()).or_else(|| std::env::var("TERM").ok())
-}
-
-/// Returns the variables to send, SetEnv's after (and above) SendEnv's.
-fn env(settings: &Settings) -> Vec<(String, String)> {
-    let sent = settings.send_env.iter();
-    sent.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
-        .chain(settings.set_env.iter().cloned())
-        .collect()
+/// Waits until somebody tells us, at the control socket, to end.
+async fn quit(sharing: Option<&Sharing>) {
+    match sharing {
+        Some(sharing) => sharing.quit().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns the status of a run without a session that a signal ended: what service managers

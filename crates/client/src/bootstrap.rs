@@ -108,6 +108,7 @@ pub async fn start_server(
         program: Program::Exec(command_line(settings).into_bytes()),
         pty: Some(PtyRequest { term: term.to_owned(), size: PTY_SIZE, modes: Vec::new() }),
         env,
+        agent: false,
     };
     let mut session = match login.open_session(request).await {
         Ok(session) => session,

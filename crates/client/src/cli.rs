@@ -51,6 +51,8 @@ pub struct CommandLine {
     pub action: Action,
     /// The host as typed, without user, port and brackets (`originalhost`).
     pub host: String,
+    /// What to tell the process whose connection is shared, instead of connecting (`-O`).
+    pub control: Option<ControlCommand>,
     /// The words of the command, exactly as given; with `-s` the subsystem's name.
     pub command: Vec<OsString>,
     /// What `-Q` asks for.
@@ -81,6 +83,7 @@ impl CommandLine {
         Self {
             action: Action::Connect,
             host: host.to_owned(),
+            control: None,
             command: Vec::new(),
             query: None,
             syslog: false,
@@ -93,6 +96,37 @@ impl CommandLine {
             flags: Vec::new(),
             link: LinkFlags::default(),
         }
+    }
+}
+
+/// What can be asked of the process whose connection is shared (`-O`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlCommand {
+    /// Is it there?
+    Check,
+    /// Set the forwards of the command line up.
+    Forward,
+    /// Cancel them.
+    Cancel,
+    /// End.
+    Exit,
+    /// Take no more requests.
+    Stop,
+    /// Speak the ssh connection protocol to it on standard input and output.
+    Proxy,
+}
+
+impl ControlCommand {
+    fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "check" => Self::Check,
+            "forward" => Self::Forward,
+            "cancel" => Self::Cancel,
+            "exit" => Self::Exit,
+            "stop" => Self::Stop,
+            "proxy" => Self::Proxy,
+            _ => return None,
+        })
     }
 }
 
@@ -149,6 +183,8 @@ pub(crate) enum Flag {
     NullInput,
     /// `-C`
     Compression,
+    /// `-M`
+    Master,
     /// `-L`, `-D`, `-R`: the keyword, and a specification that makes sense.
     Forward(&'static str, String),
     /// `-J`
@@ -227,11 +263,12 @@ const HOST: &str = "host";
 const COMMAND: &str = "command";
 /// Short options without a value, and those with one.
 const SWITCHES: &[&str] = &[
-    "2", "4", "6", "A", "C", "G", "N", "T", "V", "X", "Y", "a", "f", "g", "k", "n", "q", "s", "t",
-    "v", "x", "y",
+    "2", "4", "6", "A", "C", "G", "M", "N", "T", "V", "X", "Y", "a", "f", "g", "k", "n", "q", "s",
+    "t", "v", "x", "y",
 ];
 const VALUED: &[&str] = &[
-    "B", "D", "E", "F", "J", "L", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o", "p",
+    "B", "D", "E", "F", "J", "L", "O", "P", "Q", "R", "S", "W", "b", "c", "e", "i", "l", "m", "o",
+    "p",
 ];
 /// Our own options without a value, and those with one.
 const LONG_SWITCHES: &[&str] =
@@ -359,8 +396,9 @@ impl CommandLine {
             "p" => Flag::Option(format!("Port {}", port(value)?)),
             "tsshd-path" => Flag::Option(keyword_line("TsshdPath", value)),
             "tsshd-port" => Flag::Option(keyword_line("TsshdPort", value)),
-            // Only that there is no control socket can be said.
-            "S" if value != "none" => return Err(refuse("-S")),
+            "M" => Flag::Master,
+            "O" => return self.request(value),
+            "S" => Flag::Replace("controlpath", owned()),
             _ => {
                 self.set(name, value);
                 return Ok(());
@@ -370,8 +408,28 @@ impl CommandLine {
         Ok(())
     }
 
+    /// Takes a request to the process whose connection is shared.
+    fn request(&mut self, value: &str) -> Result<(), UsageError> {
+        let bad = |text: &str| Err(UsageError::BadValue(text.to_owned()));
+        if self.flags.iter().any(|flag| matches!(flag, Flag::Stdio(_))) {
+            return bad("Cannot specify multiplexing command with -W");
+        }
+        if self.control.is_some() {
+            return bad("Multiplexing command already specified");
+        }
+        match ControlCommand::parse(value) {
+            Some(command) => self.control = Some(command),
+            None => return bad("Invalid multiplex command."),
+        }
+        Ok(())
+    }
+
     /// Takes the destination of `-W`.
     fn stdio(&self, value: &str) -> Result<Flag, UsageError> {
+        if self.control.is_some() {
+            let text = "Cannot specify stdio forward with -O".to_owned();
+            return Err(UsageError::BadValue(text));
+        }
         if self.flags.iter().any(|flag| matches!(flag, Flag::Stdio(_))) {
             return Err(UsageError::BadValue("stdio forward already specified".to_owned()));
         }
@@ -417,7 +475,7 @@ impl CommandLine {
             "tcp" => self.link.tcp = true,
             "debug" => self.debug = true,
             // What is left switches off what this version does not have: GSSAPI
-            // delegation (-k), protocol 1 (-2), sharing (-S none).
+            // delegation (-k), protocol 1 (-2).
             _ => {}
         }
     }
@@ -685,11 +743,11 @@ mod tests {
 
     #[test]
     fn options_that_we_lack_are_refused_by_name_and_others_with_the_usage() {
-        for flag in ["-I", "-K", "-M", "-O", "--attach"] {
+        for flag in ["-I", "-K", "--attach"] {
             let text = refusal(&[flag, "1:h:2", "h"]).to_string();
             assert!(text.starts_with(&format!("{flag} is not in this version: ")), "{text}");
         }
-        assert_eq!(refusal(&["-tM", "h"]), refusal(&["-M", "h"]));
+        assert_eq!(refusal(&["-tK", "h"]), refusal(&["-K", "h"]));
         for flag in ["-j", "-h", "-Z", "--nonsense", "-ü"] {
             let text = refusal(&[flag, "h"]).to_string();
             assert!(text.starts_with("unknown option -- "), "{text}");
@@ -732,7 +790,29 @@ mod tests {
     #[test]
     fn what_we_do_not_have_may_be_switched_off() {
         let off = Flag::Replace("forwardx11", "no".to_owned());
-        assert_eq!(line(&["-xk2", "-S", "none", "h"]).flags, [off]);
+        assert_eq!(line(&["-xk2", "h"]).flags, [off]);
+    }
+
+    #[test]
+    fn one_request_may_be_made_of_whoever_shares_its_connection() {
+        for (word, command) in [
+            ("check", ControlCommand::Check),
+            ("forward", ControlCommand::Forward),
+            ("cancel", ControlCommand::Cancel),
+            ("exit", ControlCommand::Exit),
+            ("stop", ControlCommand::Stop),
+            ("proxy", ControlCommand::Proxy),
+        ] {
+            assert_eq!(line(&["-O", word, "h"]).control, Some(command));
+        }
+        for (words, text) in [
+            (&["-Ofoo", "h"][..], "Invalid multiplex command."),
+            (&["-Ocheck", "-Oexit", "h"], "Multiplexing command already specified"),
+            (&["-Ocheck", "-Wa:1", "h"], "Cannot specify stdio forward with -O"),
+            (&["-Wa:1", "-Ocheck", "h"], "Cannot specify multiplexing command with -W"),
+        ] {
+            assert_eq!(refusal(words).to_string(), text);
+        }
     }
 
     #[test]
@@ -756,7 +836,7 @@ mod tests {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             for flag in cells[1].split('`').filter(|flag| flag.starts_with('-')) {
                 let words = [flag, "1:h:2", "h", "c"];
-                let words = if flag == "-S" { ["-S", "/x", "h", "c"] } else { words };
+                let words = if flag == "-O" { ["-O", "check", "h", "c"] } else { words };
                 let refused = matches!(
                     parse(words.iter().map(OsString::from)),
                     Err(UsageError::NotSupported { .. })
@@ -784,6 +864,7 @@ mod tests {
             let value = match name {
                 "L" => "1:h:2",
                 "W" => "h:1",
+                "O" => "check",
                 _ => "1",
             };
             words.extend(parts.next().map(|_| value.to_owned()));

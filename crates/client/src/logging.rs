@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Full};
+use tracing_subscriber::fmt::{MakeWriter, SubscriberBuilder};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogLevel;
@@ -59,10 +60,35 @@ pub fn set_facility(facility: u8) {
     FACILITY.store(facility, Ordering::Relaxed);
 }
 
-/// Starts the debugging of this process. Below `-v` there is none.
-pub fn start(level: LogLevel) {
-    let Some(directives) = directives(level) else { return };
-    subscriber(&directives, || LogLines).init();
+/// How much is said.
+static LEVEL: Mutex<LogLevel> = Mutex::new(LogLevel::Info);
+
+/// Changes what debugging writes, once there has been any.
+static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+/// Returns how much is said at present.
+#[must_use]
+pub fn level() -> LogLevel {
+    *LEVEL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Chooses how much is said, debugging included. Below `-v` there is none.
+pub fn set_level(level: LogLevel) {
+    *LEVEL.lock().unwrap_or_else(PoisonError::into_inner) = level;
+    let directives = directives(level);
+    match (FILTER.get(), directives) {
+        (Some(change), directives) => {
+            change(EnvFilter::new(directives.as_deref().unwrap_or("off")));
+        }
+        (None, Some(directives)) => {
+            let subscriber = builder(&directives, || LogLines).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            // A failure means that the subscriber is gone, which it never is.
+            let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+            subscriber.finish().init();
+        }
+        (None, None) => {}
+    }
 }
 
 /// How much a line of the log matters, as syslog(3) counts.
@@ -146,7 +172,7 @@ fn directives(level: LogLevel) -> Option<String> {
     Some(format!("{everything},{AGENT_LOG_TARGET}=info"))
 }
 
-fn subscriber<W>(directives: &str, writer: W) -> impl SubscriberInitExt + use<W>
+fn builder<W>(directives: &str, writer: W) -> SubscriberBuilder<DefaultFields, Lines, EnvFilter, W>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -155,8 +181,10 @@ where
         .without_time()
         .with_ansi(false)
         .with_writer(writer)
-        .finish()
 }
+
+/// Lines without the time.
+type Lines = Format<Full, ()>;
 
 /// What debugging writes to: the log.
 struct LogLines;
@@ -210,7 +238,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("log");
             let writer = Mutex::new(open(&path).unwrap());
-            let log = subscriber(&directives(level).unwrap(), writer);
+            let log = builder(&directives(level).unwrap(), writer).finish();
             {
                 let _log = log.set_default();
                 tracing::debug!(target: "russh::keys::agent::client", "sign_request: [1, 2]");

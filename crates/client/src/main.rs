@@ -2,15 +2,17 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
 use tssh::app::ViaSystem;
-use tssh::background::{self, Side};
+use tssh::background::{self, Release, Side, Waited};
 use tssh::cli::{self, Action, CommandLine};
-use tssh::config::{self, Environment, Settings, UdpMode};
+use tssh::config::{self, ControlPersist, Environment, SessionType, Settings, UdpMode};
 use tssh::remote::system::System;
 use tssh::report::FAILURE;
 use tssh::terminal::{prompt, raw};
-use tssh::{app, guard, logging};
+use tssh::{app, guard, logging, mux};
 
 fn main() -> ExitCode {
     if guard::is_guard() {
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
 
 fn connect(line: &CommandLine, settings: Settings, hops: Vec<Settings>) -> ExitCode {
     logging::set_facility(settings.syslog_facility);
-    logging::start(settings.log_level);
+    logging::set_level(settings.log_level);
     let system = settings.login_command.clone().map(|command| ViaSystem {
         whole: System::new(command.clone(), line.as_ssh()),
         login: System::new(command, line.as_ssh_login()),
@@ -64,21 +66,89 @@ fn connect(line: &CommandLine, settings: Settings, hops: Vec<Settings>) -> ExitC
         let error = system.whole.replace_us();
         return fail(&format_args!("{}: {error}", system.whole.name()));
     }
-    let release = match settings.background.then(background::split).transpose() {
-        Ok(Some(Side::Waited(status))) => return status,
+    if let Some(command) = line.control {
+        return run(mux::client::control(&settings, command));
+    }
+    let mut release = match settings.background.then(background::split).transpose() {
+        Ok(Some(Side::Waited(Waited::Released))) => return ExitCode::SUCCESS,
+        Ok(Some(Side::Waited(Waited::Ended(status)))) => return status,
         Ok(Some(Side::Working(release))) => Some(release),
         Ok(None) => None,
         Err(error) => return fail(&format_args!("fork: {error}")),
     };
     let words: Vec<&[u8]> = line.command.iter().map(|word| word.as_bytes()).collect();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let command = words.join(&b' ');
+    let lender = match share(&settings, &command, &mut release) {
+        Ok(lender) => lender,
+        Err(status) => return status,
+    };
+    run(app::run(settings, hops, command, system, release, lender))
+}
+
+/// Uses the connection of another process, if there is one, or splits this one into one that lends
+/// a connection and one that uses it; returns the exit status of whatever was done so.
+fn share(
+    settings: &Settings,
+    command: &[u8],
+    release: &mut Option<Release>,
+) -> Result<Option<Release>, ExitCode> {
+    let control = &settings.control;
+    if control.path.is_none() {
+        return Ok(None);
+    }
+    if control.master.uses_another()
+        && let Some(status) = attach(settings, command, true, release)?
+    {
+        return Err(status);
+    }
+    if !control.master.lends() || control.persist == ControlPersist::No {
+        return Ok(None);
+    }
+    match background::split() {
+        Ok(Side::Working(lender)) => Ok(Some(lender)),
+        Ok(Side::Waited(Waited::Ended(status))) => Err(status),
+        Ok(Side::Waited(Waited::Released)) => {
+            let forwards = &settings.forwards;
+            if settings.session_type == SessionType::None && forwards.stdio.is_none() {
+                // The connection is there, and nothing else was asked for.
+                return Err(ExitCode::SUCCESS);
+            }
+            let status = attach(settings, command, false, release)?;
+            Err(status.unwrap_or(ExitCode::from(FAILURE)))
+        }
+        Err(error) => Err(fail(&format_args!("fork: {error}"))),
+    }
+}
+
+fn attach(
+    settings: &Settings,
+    command: &[u8],
+    sets_up_forwards: bool,
+    release: &mut Option<Release>,
+) -> Result<Option<ExitCode>, ExitCode> {
+    let runtime = runtime().map_err(|error| fail(&error))?;
+    let attached = mux::client::attach(settings, command, sets_up_forwards, release);
+    Ok(runtime.block_on(attached).map(ExitCode::from))
+}
+
+/// Runs the one thing there is to do, and makes its result the exit status.
+fn run(task: impl Future<Output = u8>) -> ExitCode {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let status = runtime.block_on(app::run(settings, hops, words.join(&b' '), system, release));
+    let status = runtime.block_on(task);
     // A name still being looked up must not hold the exit.
     runtime.shutdown_background();
     ExitCode::from(status)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        // Threads are for names being looked up; a copy of the process must wait for their end.
+        .thread_keep_alive(Duration::from_millis(50))
+        .build()
 }
 
 /// Lists what there is of the kind asked for (`-Q`).

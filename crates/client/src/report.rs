@@ -16,22 +16,20 @@ const MAX_TEXT: usize = 4096;
 /// Exit status of our own failures, as ssh's.
 pub const FAILURE: u8 = 255;
 
-/// Prints to standard error, at the verbosity the user chose.
-#[derive(Clone, Copy, Debug)]
-pub struct Reporter {
-    level: LogLevel,
-}
+/// Prints to standard error, at the verbosity the user chose ([`logging::level`]).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reporter(());
 
 impl Reporter {
-    /// Returns a reporter for this LogLevel.
+    /// Returns a reporter. They are all alike.
     #[must_use]
-    pub const fn new(level: LogLevel) -> Self {
-        Self { level }
+    pub const fn new() -> Self {
+        Self(())
     }
 
     /// Prints why we failed, and the next step if there is one.
     pub fn error(&self, text: &dyn Display, hint: Option<&str>) {
-        if self.level > LogLevel::Quiet {
+        if logging::level() > LogLevel::Quiet {
             log(Priority::Error, &format_args!("tssh: {text}"));
             if let Some(hint) = hint {
                 log(Priority::Error, &hint);
@@ -41,28 +39,28 @@ impl Reporter {
 
     /// Prints a failure in words that are complete, as ssh's own are.
     pub fn plain_error(&self, text: &dyn Display) {
-        if self.level > LogLevel::Quiet {
+        if logging::level() > LogLevel::Quiet {
             log(Priority::Error, text);
         }
     }
 
     /// Prints something the user should know though we go on.
     pub fn warning(&self, text: &dyn Display) {
-        if self.level >= LogLevel::Info {
+        if logging::level() >= LogLevel::Info {
             log(Priority::Info, &format_args!("tssh: {text}"));
         }
     }
 
     /// Logs a line of ssh's own about what it does.
     pub fn remark(&self, text: &dyn Display) {
-        if self.level >= LogLevel::Info {
+        if logging::level() >= LogLevel::Info {
             log(Priority::Info, text);
         }
     }
 
     /// Prints a line of ssh's own for the person at the terminal, such as "Connection to host closed."
     pub fn info(&self, text: &dyn Display) {
-        if self.level >= LogLevel::Info {
+        if logging::level() >= LogLevel::Info {
             line(text);
         }
     }

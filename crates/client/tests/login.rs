@@ -45,7 +45,12 @@ fn refusal(result: Result<Login, LoginError>) -> LoginError {
 }
 
 fn exec(command: &str) -> SessionRequest {
-    SessionRequest { program: Program::Exec(command.into()), pty: None, env: Vec::new() }
+    SessionRequest {
+        program: Program::Exec(command.into()),
+        pty: None,
+        env: Vec::new(),
+        agent: false,
+    }
 }
 
 /// Runs a command without input; its output, its errors and how it ended.
@@ -98,6 +103,7 @@ async fn a_shell_gets_a_terminal_with_our_size_and_follows_it() {
             modes: vec![(3, 8), (53, 0)], // erase is ^H, no echo
         }),
         env: vec![("TSSH_TEST".into(), "sent".into())],
+        agent: false,
     };
     let mut session = within(login.open_session(request)).await.expect("a shell");
     assert!(session.error.is_none(), "a terminal mixes the two");
@@ -209,6 +215,7 @@ async fn a_subsystem_runs_and_an_unknown_one_is_refused_without_harm() {
         program: Program::Subsystem(name.into()),
         pty: None,
         env: Vec::new(),
+        agent: false,
     };
     match within(login.open_session(subsystem("nonsense"))).await {
         Err(RemoteError::Refused { reason, .. }) => {

@@ -86,8 +86,12 @@ async fn a_right_password_logs_in_after_a_wrong_one() {
     let (result, heard) = world.log_in(&[], &["wrong", "right"]).await;
     assert_eq!(heard, [PROMPT, AGAIN, PROMPT].join("\n"));
     let login = result.expect("a login");
-    let request =
-        SessionRequest { program: Program::Exec(b"exit 5".to_vec()), pty: None, env: Vec::new() };
+    let request = SessionRequest {
+        program: Program::Exec(b"exit 5".to_vec()),
+        pty: None,
+        env: Vec::new(),
+        agent: false,
+    };
     let session = login.open_session(request).await.expect("a session");
     assert_eq!(session.end.await, SessionEnd::Exited(5));
 }
@@ -100,8 +104,12 @@ async fn a_status_counts_only_when_all_output_has_come() {
     let world = World::new(Some("right"), &[]).await;
     let (result, _) = world.log_in(&[], &["right"]).await;
     let login = result.expect("a login");
-    let request =
-        SessionRequest { program: Program::Exec(COMMAND.to_vec()), pty: None, env: Vec::new() };
+    let request = SessionRequest {
+        program: Program::Exec(COMMAND.to_vec()),
+        pty: None,
+        env: Vec::new(),
+        agent: false,
+    };
     let mut session = login.open_session(request).await.expect("a session");
     let mut more = [0; 5];
     session.output.read_exact(&mut more).await.expect("what comes behind the status");

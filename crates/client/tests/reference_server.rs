@@ -224,6 +224,7 @@ fn terminal(program: Program) -> SessionRequest {
         program,
         pty: Some(PtyRequest { term: "xterm".into(), size, modes: vec![(53, 1)] }),
         env: Vec::new(),
+        agent: false,
     }
 }
 
@@ -345,6 +346,7 @@ async fn a_command_is_said_in_the_reference_s_words_and_order() {
         program: Program::Exec(b"ls | wc".to_vec()),
         pty: None,
         env: vec![("LANG".into(), "C".into())],
+        agent: false,
     };
     assert_eq!(run(request, &record).await, SessionEnd::Exited(7));
     let mut lines = record.lines();
@@ -375,6 +377,7 @@ async fn a_shell_is_said_in_the_reference_s_words_and_order() {
         program: Program::Shell,
         pty: Some(PtyRequest { term: "xterm-256color".into(), size, modes: vec![(53, 1)] }),
         env: Vec::new(),
+        agent: false,
     };
     assert_eq!(run(request, &record).await, SessionEnd::Exited(7));
     assert_eq!(

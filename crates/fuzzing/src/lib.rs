@@ -9,12 +9,14 @@
 //! Not here: which input is interesting, which is libFuzzer's business.
 #![forbid(unsafe_code)]
 
+mod control;
 mod files;
 mod forwards;
 mod kcp;
 mod machines;
 mod wire;
 
+pub use control::mux_messages;
 pub use files::{known_hosts, ssh_config};
 pub use forwards::{socks, x11_setup};
 pub use kcp::{fec, kcp, kcp_link, packet_opener, smux};
@@ -32,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("kcp", kcp),
     ("kcp_link", kcp_link),
     ("known_hosts", known_hosts),
+    ("mux_messages", mux_messages),
     ("packet_opener", packet_opener),
     ("path_auth", path_auth),
     ("proxy_client", proxy_client),

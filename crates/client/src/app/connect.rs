@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::failure::Failure;
-use super::{BOOTSTRAP_TERM, Run, ViaSystem, env, term};
+use super::{BOOTSTRAP_TERM, Run, ViaSystem};
 use crate::bootstrap::{self, Started};
 use crate::config::{Proxy, Settings, UdpMode, UdpProxyMode};
 use crate::guard::Farewell;
@@ -17,6 +17,7 @@ use crate::login::{self, Login, LoginError};
 use crate::remote::renewed::Renewed;
 use crate::remote::{Remote, RemoteError, RemoteSession, Target, system};
 use crate::report::FAILURE;
+use crate::request::{env, term};
 use crate::sys::tty;
 use crate::terminal::prompt::TtyUi;
 

@@ -5,11 +5,11 @@ pub const VERSION: &str = concat!("tssh ", env!("CARGO_PKG_VERSION"));
 
 /// The usage, as ssh prints it when it is called wrongly.
 pub const USAGE: &str = "\
-usage: tssh [-46AaCfGgkNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
+usage: tssh [-46AaCfGgkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
             [-c cipher_spec] [-D [bind_address:]port] [-E log_file] [-e escape_char]
             [-F configfile] [-i identity_file] [-J destination] [-L address] [-l login_name]
-            [-m mac_spec] [-o option] [-P tag] [-p port] [-R address]
-            [-W host:port] [--via-ssh]
+            [-m mac_spec] [-O ctl_cmd] [-o option] [-P tag] [-p port] [-R address]
+            [-S ctl_path] [-W host:port] [--via-ssh]
             [--udp | --quic | --kcp | --tcp] [--tsshd-path path] [--tsshd-port ports]
             [--debug] [--help] destination [command [argument ...]]
        tssh [-Q query_option]";
@@ -49,9 +49,12 @@ As in ssh:
                       forward connections to this side; with udp/ in front
                       datagrams, in UDP mode
   -l user             user to log in as
+  -M                  let others share the connection (-MM: ask each time)
   -m macs             MAC algorithms, in order of preference
   -N                  run nothing
   -n                  standard input from /dev/null
+  -O command          tell whoever shares its connection: check, forward, cancel,
+                      exit, stop or proxy
   -o key=value        any option of the configuration file; may be repeated
   -P tag              tag for Match tagged
   -p port             port of the ssh server
@@ -59,6 +62,7 @@ As in ssh:
   -q                  say nothing but what is fatal
   -R [bind:]port[:host:hostport] (or socket paths)
                       forward connections to the far side, or with udp/ datagrams
+  -S path             socket where a shared connection is found, or none
   -s                  the command names a subsystem
   -T, -t              never, or always (-tt: even without a local one) ask for a terminal
   -X, -Y, -x          let programs there use the display here: without trust,
@@ -73,9 +77,6 @@ pub(super) const NOT_SUPPORTED: &[(&str, &str)] = &[
     ("-1", "SSH protocol v.1 is no longer supported"),
     ("-I", "PKCS#11 keys; load them into ssh-agent (ssh-add -s), or use --via-ssh"),
     ("-K", "GSSAPI; log in by ssh with --via-ssh"),
-    ("-M", "connection sharing; use ssh -M"),
-    ("-O", "connection sharing; use ssh -O"),
-    ("-S", "connection sharing; only -S none is accepted, or use ssh -S"),
     ("-w", "tunnel devices; use ssh -w"),
     ("--attach", "attaching to a running session"),
     ("--client", "file transfer; use sftp -S tssh or rsync -e tssh"),

@@ -164,6 +164,12 @@ impl Settings {
             out.put("setenv", format!("{name}={value}"));
         }
         out.put("escapechar", escape(self.escape_char));
+        out.flag("enableescapecommandline", self.escape_command_line);
+        out.flag("permitlocalcommand", self.permit_local_command);
+        if let Some(command) = &self.local_command {
+            out.put("localcommand", command);
+        }
+        self.control.lines(out);
         out.put("loglevel", self.log_level.name());
     }
 }
@@ -208,6 +214,32 @@ impl ForwardSettings {
             None => out.put("permitremoteopen", "any"),
             Some(list) => out.put("permitremoteopen", list.join(" ")),
         }
+    }
+}
+
+impl ControlSettings {
+    fn lines(&self, out: &mut Lines) {
+        out.put(
+            "controlmaster",
+            match self.master {
+                ControlMaster::No => "false",
+                ControlMaster::Yes => "true",
+                ControlMaster::Auto => "auto",
+                ControlMaster::Ask => "ask",
+                ControlMaster::AutoAsk => "autoask",
+            },
+        );
+        if let Some(path) = &self.path {
+            out.put("controlpath", path.to_string_lossy());
+        }
+        out.put(
+            "controlpersist",
+            match self.persist {
+                ControlPersist::No => "no".to_owned(),
+                ControlPersist::Forever => "yes".to_owned(),
+                ControlPersist::For(time) => time.as_secs().to_string(),
+            },
+        );
     }
 }
 

@@ -35,6 +35,17 @@ impl Tokens<'_> {
         percent(text, |token| self.value(token))
     }
 
+    /// Expands tokens of LocalCommand, which has `%T`, a tunnel device, as well; there is none.
+    ///
+    /// # Errors
+    /// What cannot be expanded.
+    pub(super) fn expand_for_local_command(&self, text: &str) -> Result<String, String> {
+        percent(text, |token| match token {
+            'T' => Some("NONE".to_owned()),
+            token => self.value(token),
+        })
+    }
+
     /// Expands tokens and then variables.
     ///
     /// Variables are expanded in the text as written, not in what tokens stand for, as in OpenSSH.

@@ -12,6 +12,7 @@
 
 pub mod answers;
 mod canonical;
+mod control;
 mod criteria;
 mod dump;
 mod environment;

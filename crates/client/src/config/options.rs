@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::Answers;
+use super::control;
 use super::forward::{Forward, Kind};
 use super::jump::Jump;
 use super::keywords::{Form, Keyword};
@@ -369,6 +370,9 @@ fn check_word(form: Form, word: &str) -> Result<(), String> {
         }
         Form::Facility if facility(word).is_none() => {
             Err(format!("unsupported log facility '{word}'"))
+        }
+        Form::Persist if control::persist(word).is_none() => {
+            Err("Bad ControlPersist argument.".to_owned())
         }
         Form::EscapeChar if escape_char(word).is_none() => Err("Bad escape character.".to_owned()),
         _ => Ok(()),

@@ -22,7 +22,7 @@ use super::keywords::{self, Keyword, Standing};
 use super::options::{self, Options, Setting};
 use super::paths::Paths;
 use super::settings::*;
-use super::{canonical, host_keys, lex, udp};
+use super::{canonical, control, host_keys, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
 use crate::forward::X11Settings;
 use words::{is_no, log_level, looks_like_address, number, request_tty, set_variables, strict};
@@ -321,6 +321,10 @@ impl<'a> Draft<'a> {
                 .word("escapechar")
                 .and_then(options::escape_char)
                 .unwrap_or(Some(b'~')),
+            escape_command_line: options.flag("enableescapecommandline").unwrap_or(false),
+            permit_local_command: options.flag("permitlocalcommand").unwrap_or(false),
+            local_command: self.local_command(&tokens)?,
+            control: control::settings(options, &paths)?,
             log_level: match self.line.debug {
                 true => LogLevel::Debug3,
                 false => self.current_level(),
@@ -452,6 +456,18 @@ impl<'a> Draft<'a> {
         let wanted = |name: &str| patterns.iter().any(|pattern| lex::matches(name, pattern));
         let names = self.environment.variables.iter().map(|(name, _)| name);
         names.filter(|name| wanted(name)).cloned().collect()
+    }
+
+    /// Returns LocalCommand, if it may be run.
+    fn local_command(&self, tokens: &Tokens<'_>) -> Result<Option<String>, ConfigError> {
+        let permitted = self.options.flag("permitlocalcommand") == Some(true);
+        let Some(command) = self.options.word("localcommand").filter(|_| permitted) else {
+            return Ok(None);
+        };
+        tokens
+            .expand_for_local_command(command)
+            .map(Some)
+            .map_err(|problem| ConfigError::Expansion { keyword: "LocalCommand", problem })
     }
 
     fn remote_command(&self, tokens: &Tokens<'_>) -> Result<Option<String>, ConfigError> {

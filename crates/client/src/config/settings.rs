@@ -110,6 +110,14 @@ pub struct Settings {
     pub tcp_keep_alive: bool,
     /// The escape character; `None` disables escapes.
     pub escape_char: Option<u8>,
+    /// Whether an escape opens a command line (EnableEscapeCommandline).
+    pub escape_command_line: bool,
+    /// Whether commands may be run on this machine (PermitLocalCommand).
+    pub permit_local_command: bool,
+    /// The command to run on this machine after the login (LocalCommand), expanded.
+    pub local_command: Option<String>,
+    /// How the connection is shared with other processes.
+    pub control: ControlSettings,
     /// Verbosity.
     pub log_level: LogLevel,
     /// What goes through the connection besides the session.
@@ -153,6 +161,65 @@ pub struct ForwardSettings {
     pub socket_unlink: bool,
     /// Where remote dynamic forwards may lead, `host:port` with `*` for any; `None` is anywhere.
     pub permit_remote_open: Option<Vec<String>>,
+}
+
+/// Connection sharing: a connection that several processes use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// The socket where they meet, expanded.
+    pub path: Option<PathBuf>,
+    /// Whether to use the connection of another process, and whether to lend ours.
+    pub master: ControlMaster,
+    /// How long a connection of ours stays open for others.
+    pub persist: ControlPersist,
+}
+
+/// ControlMaster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControlMaster {
+    /// Use the connection of another, if there is one; lend none.
+    #[default]
+    No,
+    /// Lend ours.
+    Yes,
+    /// Use the connection of another, or else lend ours.
+    Auto,
+    /// Lend ours, and ask a person each time.
+    Ask,
+    /// As `Auto`, and ask a person each time.
+    AutoAsk,
+}
+
+impl ControlMaster {
+    /// Returns whether the connection of another process is looked for.
+    #[must_use]
+    pub const fn uses_another(self) -> bool {
+        matches!(self, Self::No | Self::Auto | Self::AutoAsk)
+    }
+
+    /// Returns whether a connection of ours is lent.
+    #[must_use]
+    pub const fn lends(self) -> bool {
+        !matches!(self, Self::No)
+    }
+
+    /// Returns whether a person is asked before it is used.
+    #[must_use]
+    pub const fn asks(self) -> bool {
+        matches!(self, Self::Ask | Self::AutoAsk)
+    }
+}
+
+/// ControlPersist: how long a connection that is lent outlives our own use of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControlPersist {
+    /// Until the last session of others ends.
+    #[default]
+    No,
+    /// Until nobody has used it for this time.
+    For(Duration),
+    /// Until it is told to end.
+    Forever,
 }
 
 /// ForwardAgent: which agent programs on the far host may use.
@@ -387,6 +454,31 @@ pub enum LogLevel {
     Debug2,
     /// `-vvv`.
     Debug3,
+}
+
+impl LogLevel {
+    const ALL: [Self; 8] = [
+        Self::Quiet,
+        Self::Fatal,
+        Self::Error,
+        Self::Info,
+        Self::Verbose,
+        Self::Debug1,
+        Self::Debug2,
+        Self::Debug3,
+    ];
+
+    /// Returns the next level that says more, if there is one.
+    #[must_use]
+    pub fn louder(self) -> Self {
+        Self::ALL.into_iter().find(|level| *level > self).unwrap_or(self)
+    }
+
+    /// Returns the next level that says less, if there is one.
+    #[must_use]
+    pub fn quieter(self) -> Self {
+        Self::ALL.into_iter().rev().find(|level| *level < self).unwrap_or(self)
+    }
 }
 
 /// Algorithm lists as written (`+ - ^` prefixes allowed); `None` is the default.

@@ -13,8 +13,10 @@ mod stdio;
 mod udp;
 pub mod x11;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ use crate::report::Reporter;
 use near::{Listener, Socket};
 use socks::{Socks, Step, Version};
 
+pub(crate) use near::SocketFile;
+pub(crate) use stdio::conduct;
 pub use stdio::stdio;
 pub use x11::X11Settings;
 
@@ -49,8 +53,13 @@ struct Inner {
     reporter: Reporter,
     active: Mutex<Vec<Active>>,
     /// Connections that are being made or carried.
-    open: watch::Sender<usize>,
+    open: watch::Sender<OpenList>,
+    /// Whether the agent is led to.
+    has_agent: AtomicBool,
 }
+
+/// The connections that are open, for people: a number and what it is.
+type OpenList = BTreeMap<u64, String>;
 
 /// A forward that is set up.
 struct Active {
@@ -58,6 +67,8 @@ struct Active {
     /// Whether it forwards datagrams, and not connections.
     datagrams: bool,
     forward: Forward,
+    /// The port that the far host chose.
+    chosen: Option<u16>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -74,19 +85,31 @@ pub enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotSetUp;
 
-/// A connection, for those who wait for the last one.
-struct Open(watch::Sender<usize>);
+/// A connection, for those who wait for the last one and those who ask what is open.
+struct Open {
+    list: watch::Sender<OpenList>,
+    number: u64,
+}
 
 impl Open {
-    fn new(inner: &Inner) -> Self {
-        inner.open.send_modify(|open| *open += 1);
-        Self(inner.open.clone())
+    fn new(inner: &Inner, text: &str) -> Self {
+        let mut number = 1;
+        inner.open.send_modify(|open| {
+            // The session has the first number; like a descriptor's, the lowest free one is taken.
+            while open.contains_key(&number) {
+                number += 1;
+            }
+            open.insert(number, text.to_owned());
+        });
+        Self { list: inner.open.clone(), number }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.send_modify(|open| *open = open.saturating_sub(1));
+        self.list.send_modify(|open| {
+            open.remove(&self.number);
+        });
     }
 }
 
@@ -99,6 +122,18 @@ impl Drop for Inner {
 }
 
 impl Active {
+    /// Returns whether this is what is meant: by what was asked for, or by the port that came
+    /// of it.
+    fn listens_at(&self, listen: &Listen) -> bool {
+        let chosen = match (&self.forward.listen, self.chosen) {
+            (Listen::Tcp { host, .. }, Some(port)) => {
+                Some(Listen::Tcp { host: host.clone(), port })
+            }
+            _ => None,
+        };
+        self.forward.listen == *listen || chosen.as_ref() == Some(listen)
+    }
+
     fn end(self) {
         for task in self.tasks {
             task.abort();
@@ -122,7 +157,8 @@ impl Forwarder {
             family: settings.address_family,
             reporter,
             active: Mutex::default(),
-            open: watch::Sender::new(0),
+            open: watch::Sender::default(),
+            has_agent: AtomicBool::new(false),
         }))
     }
 
@@ -193,7 +229,11 @@ impl Forwarder {
     /// Leads programs on the far host to the agent at `socket`.
     ///
     /// Such connections hold nothing up: they are not counted by [`Forwarder::idle`].
+    /// Once is enough: of several agents, the first one is led to.
     pub fn forward_agent(&self, socket: PathBuf) {
+        if self.0.has_agent.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let mut incoming = self.0.remote.forward_agent();
         let task = tokio::spawn(async move {
             while let Some(mut far) = incoming.recv().await {
@@ -213,6 +253,34 @@ impl Forwarder {
         drop(task);
     }
 
+    /// Returns what is open, for people: a number and a description of each connection.
+    #[must_use]
+    pub fn connections(&self) -> Vec<(u64, String)> {
+        self.0.open.borrow().iter().map(|(number, text)| (*number, text.clone())).collect()
+    }
+
+    /// Waits until a connection is open.
+    pub async fn busy(&self) {
+        let mut open = self.0.open.subscribe();
+        // Its sender lives as long as we do.
+        let _ = open.wait_for(|open| !open.is_empty()).await;
+    }
+
+    /// Returns whether a forward is there already. One whose port the far host is to choose never
+    /// is.
+    #[must_use]
+    pub fn has(&self, side: Side, forward: &Forward) -> bool {
+        let chooses = matches!(forward.listen, Listen::Tcp { port: 0, .. });
+        !chooses && self.0.lock().iter().any(|a| a.side == side && a.forward == *forward)
+    }
+
+    /// Ends all listeners; connections go on.
+    pub fn stop_listening(&self) {
+        for active in self.0.lock().drain(..) {
+            active.end();
+        }
+    }
+
     /// Waits until no connection is open.
     ///
     /// As ssh does at the end of a session: `ssh -f -L ... sleep 10` lends its tunnel to a
@@ -220,7 +288,7 @@ impl Forwarder {
     pub async fn idle(&self) {
         let mut open = self.0.open.subscribe();
         // Its sender lives as long as we do.
-        let _ = open.wait_for(|open| *open == 0).await;
+        let _ = open.wait_for(BTreeMap::is_empty).await;
     }
 
     /// Listens here and connects there.
@@ -233,12 +301,13 @@ impl Forwarder {
         let serve = |listener: Listener| {
             // Weak: the listener ends with the forwarder, not the other way round.
             let (inner, connect) = (Arc::downgrade(&self.0), Arc::clone(&connect));
+            let text = format!("direct-tcpip: listening at {} for {}", forward.listen, connect);
             tokio::spawn(async move {
                 loop {
                     let socket = listener.accept().await;
                     let Some(inner) = inner.upgrade() else { return };
                     let connect = Arc::clone(&connect);
-                    let open = Open::new(&inner);
+                    let open = Open::new(&inner, &text);
                     tokio::spawn(async move {
                         inner.outwards(socket, &connect).await;
                         drop(open);
@@ -248,7 +317,8 @@ impl Forwarder {
             .abort_handle()
         };
         let tasks = listeners.into_iter().map(serve).collect();
-        self.0.lock().push(Active { side: Side::Local, datagrams: false, forward, tasks });
+        let active = Active { side: Side::Local, datagrams: false, forward, chosen: None, tasks };
+        self.0.lock().push(active);
         Ok(())
     }
 
@@ -288,13 +358,14 @@ impl Forwarder {
         let listener = self.0.remote.listen(forward.listen.clone()).await?;
         let port = listener.port;
         let (inner, connect) = (Arc::downgrade(&self.0), Arc::new(forward.connect.clone()));
+        let text = format!("forwarded-tcpip: listening at {} for {}", forward.listen, connect);
         let task = tokio::spawn(async move {
             // All of it, or what keeps it alive would be left outside and dropped.
             let mut listener = listener;
             while let Some(stream) = listener.incoming.recv().await {
                 let Some(inner) = inner.upgrade() else { return };
                 let connect = Arc::clone(&connect);
-                let open = Open::new(&inner);
+                let open = Open::new(&inner, &text);
                 tokio::spawn(async move {
                     inner.inwards(stream, &connect).await;
                     drop(open);
@@ -302,7 +373,8 @@ impl Forwarder {
             }
         });
         let tasks = vec![task.abort_handle()];
-        self.0.lock().push(Active { side: Side::Remote, datagrams: false, forward, tasks });
+        let active = Active { side: Side::Remote, datagrams: false, forward, chosen: port, tasks };
+        self.0.lock().push(active);
         Ok(port)
     }
 
@@ -310,7 +382,7 @@ impl Forwarder {
     #[must_use]
     pub fn cancel(&self, side: Side, listen: &Listen) -> bool {
         let mut all = self.0.lock();
-        let is_it = |a: &Active| !a.datagrams && a.side == side && a.forward.listen == *listen;
+        let is_it = |a: &Active| !a.datagrams && a.side == side && a.listens_at(listen);
         let found = all.iter().position(is_it);
         let active = found.map(|at| all.remove(at));
         drop(all);

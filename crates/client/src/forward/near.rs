@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -273,7 +273,7 @@ impl Datagram {
         let bound = UnixDatagram::bind(&own);
         rustix::process::umask(usual);
         let socket = bound?;
-        let _file = SocketFile::new(own);
+        let _file = SocketFile::at(&own);
         socket.connect(path)?;
         Ok(Self { socket, _file })
     }
@@ -320,21 +320,21 @@ pub(super) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Lis
     let bound = UnixListener::bind(path);
     rustix::process::umask(usual);
     let listener = bound?;
-    Ok(Listener::Unix { listener, _file: SocketFile::new(PathBuf::from(path)) })
+    Ok(Listener::Unix { listener, _file: SocketFile::at(Path::new(path)) })
 }
 
 /// The file of a socket; removed with the socket, unless another has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     inode: Option<(u64, u64)>,
 }
 
 impl SocketFile {
-    /// Looks after the file at `path`, which was just made.
-    fn new(path: PathBuf) -> Self {
-        let inode = std::fs::symlink_metadata(&path).map(|meta| (meta.dev(), meta.ino())).ok();
-        Self { path, inode }
+    /// Takes the file at `path`, which has just been made.
+    pub(crate) fn at(path: &Path) -> Self {
+        let inode = std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+        Self { path: path.to_owned(), inode }
     }
 }
 

@@ -15,12 +15,29 @@ const BUFFER: usize = 64 * 1024;
 /// # Errors
 /// When the far host does not connect, or the connection breaks.
 pub async fn stdio(remote: &dyn Remote, target: Target, null: bool) -> Result<(), RemoteError> {
-    let RemoteStream { mut read, mut write } = remote.dial(target).await?;
+    let far = remote.dial(target).await?;
+    let lost = |error: io::Error| RemoteError::Lost { reason: error.to_string() };
+    let output = Output::stdout().map_err(lost)?;
+    let input = if null { None } else { Stdin::open().ok() };
+    conduct(far, input, output).await?;
+    close_stdout();
+    Ok(())
+}
+
+/// Carries bytes between `far` and two streams here until the far end has said everything.
+///
+/// # Errors
+/// When the connection breaks, or nobody reads here.
+pub(crate) async fn conduct(
+    far: RemoteStream,
+    input: Option<Stdin>,
+    output: Output,
+) -> Result<(), RemoteError> {
+    let RemoteStream { mut read, mut write } = far;
     let broke = |error: io::Error| RemoteError::Lost { reason: error.to_string() };
     let outwards = async {
-        if !null
-            && let Ok(stdin) = Stdin::open()
-            && let Err(error) = copy(stdin, &mut write).await
+        if let Some(input) = input
+            && let Err(error) = copy(input, &mut write).await
         {
             // The far end takes no more; what it says still comes.
             tracing::debug!(%error, "standard input is not read any more");
@@ -28,11 +45,7 @@ pub async fn stdio(remote: &dyn Remote, target: Target, null: bool) -> Result<()
         let _ = write.shutdown().await;
         std::future::pending().await
     };
-    let inwards = async {
-        copy(&mut read, Output::stdout().map_err(broke)?).await.map_err(broke)?;
-        close_stdout();
-        Ok(())
-    };
+    let inwards = async { copy(&mut read, output).await.map_err(broke) };
     tokio::select! {
         ended = inwards => ended,
         never = outwards => never,

@@ -92,7 +92,13 @@ impl Forwarder {
             task.abort_handle()
         };
         let tasks = sockets.into_iter().map(serve).collect();
-        self.0.lock().push(Active { side: Side::Local, datagrams: true, forward, tasks });
+        self.0.lock().push(Active {
+            side: Side::Local,
+            datagrams: true,
+            forward,
+            chosen: None,
+            tasks,
+        });
         Ok(())
     }
 
@@ -111,7 +117,13 @@ impl Forwarder {
             }
         });
         let tasks = vec![task.abort_handle()];
-        self.0.lock().push(Active { side: Side::Remote, datagrams: true, forward, tasks });
+        self.0.lock().push(Active {
+            side: Side::Remote,
+            datagrams: true,
+            forward,
+            chosen: None,
+            tasks,
+        });
         Ok(port)
     }
 }

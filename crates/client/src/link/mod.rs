@@ -338,6 +338,10 @@ impl Remote for Link {
         })
     }
 
+    fn renew_keys(&self) {
+        self.shared.connection.update_keys();
+    }
+
     fn roams(&self) -> bool {
         true
     }

@@ -50,7 +50,7 @@ pub(super) async fn open(
     let (id, marker, end) = link.bus.register();
     let control = Control { bus: link.bus.clone(), id, ext: link.ext };
     let mut start = start_message(id, &request, link.ext)?;
-    if link.bus.takes_channels(AGENT_CHANNEL) && start.subsystem.is_empty() {
+    if request.agent && link.bus.takes_channels(AGENT_CHANNEL) && start.subsystem.is_empty() {
         start.agent = Some(AgentRequest { channel_type: AGENT_CHANNEL.into() });
     }
     if let Some(x11) = link.x11.get()
@@ -324,7 +324,12 @@ mod tests {
     use proto::json::Message as _;
 
     fn exec(command: &[u8]) -> SessionRequest {
-        SessionRequest { program: Program::Exec(command.to_vec()), pty: None, env: Vec::new() }
+        SessionRequest {
+            program: Program::Exec(command.to_vec()),
+            pty: None,
+            env: Vec::new(),
+            agent: false,
+        }
     }
 
     #[test]
@@ -346,6 +351,7 @@ mod tests {
                 modes: vec![(53, 1)],
             }),
             env: Vec::new(),
+            agent: false,
         };
         assert_eq!(
             start_message(1, &request, ExtSet::NONE).unwrap().to_json(),
@@ -366,6 +372,7 @@ mod tests {
             program: Program::Subsystem("sftp".into()),
             pty: None,
             env: vec![("LANG".into(), "C".into())],
+            agent: false,
         };
         let start = start_message(3, &request, ExtSet::NONE).unwrap();
         assert_eq!(start.to_json(), r#"{"ID":3,"Subs":"sftp"}"#);

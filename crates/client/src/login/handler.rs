@@ -313,7 +313,7 @@ impl russh::client::Handler for Connection {
                 let X11Request { protocol, cookie, screen, .. } = &x11;
                 session.request_x11(channel, true, false, protocol, cookie, *screen)?;
             }
-            if self.shared.listeners.serves_agent() {
+            if request.agent && self.shared.listeners.serves_agent() {
                 session.agent_forward(channel, false)?;
             }
             write_requests(session, channel, request)?;

@@ -77,6 +77,14 @@ impl Remote for Login {
         })
     }
 
+    fn renew_keys(&self) {
+        let handle = Arc::clone(&self.handle);
+        tokio::spawn(async move {
+            // A connection that is gone needs no keys.
+            let _ = handle.rekey_soon().await;
+        });
+    }
+
     fn roams(&self) -> bool {
         false
     }
@@ -105,7 +113,7 @@ async fn open_session(
         Err(_) => return Err(lost_reason(login.shared.ended().await)),
     };
     let (read, write) = channel.split();
-    let agent = login.shared.listeners.serves_agent();
+    let agent = request.agent && login.shared.listeners.serves_agent();
     let x11 = login.shared.listeners.x11();
     if !written && write_requests(&write, &request, agent, x11.as_ref()).await.is_err() {
         return Err(lost_reason(login.shared.ended().await));

@@ -57,8 +57,8 @@ pub trait Remote: Send + Sync {
         Box::pin(std::future::ready(Err(no_datagrams())))
     }
 
-    /// Has the sessions opened from now on reach the agent of this side, whose connections
-    /// come out of the queue. Call it once at most, before the first session.
+    /// Has the sessions opened from now on reach the agent of this side, if they are to, whose
+    /// connections come out of the queue. Call it once at most.
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream>;
 
     /// Has the sessions opened from now on reach a display of this side, whose connections come
@@ -74,6 +74,9 @@ pub trait Remote: Send + Sync {
 
     /// Ends the connection in good order: nothing of ours is left on the far host.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Has the keys of the connection renewed soon.
+    fn renew_keys(&self) {}
 
     /// Returns whether a lost network path is survived (escape help and notices differ).
     fn roams(&self) -> bool;
@@ -162,6 +165,8 @@ pub struct SessionRequest {
     pub pty: Option<PtyRequest>,
     /// Environment variables to ask for (SendEnv, SetEnv); the server may refuse some silently.
     pub env: Vec<(String, String)>,
+    /// Whether the program may use the agent of this side, if one is forwarded.
+    pub agent: bool,
 }
 
 /// What a session runs.

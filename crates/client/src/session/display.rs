@@ -43,6 +43,12 @@ impl Display {
         self.wake.notify_one();
     }
 
+    /// Shows nothing of ours any more: the terminal is somebody else's.
+    pub(super) fn retire(&self) {
+        lock(&self.notice).retire();
+        self.wake.notify_one();
+    }
+
     /// Makes room for something else, which the caller prints once this is done.
     pub(super) async fn make_room(&self, to: &mut Output) -> io::Result<()> {
         let bytes = {
@@ -59,13 +65,17 @@ impl Display {
         mut from: Box<dyn AsyncRead + Send + Unpin>,
         mut to: Output,
         mut health: Box<dyn HealthWatch>,
+        turn: &tokio::sync::Mutex<()>,
     ) -> io::Result<bool> {
         let mut buffer = vec![0; BUFFER];
         let mut has_work = false;
         loop {
             let timer = self.on_health(health.as_ref());
             let bytes = lock(&self.notice).take_output();
-            to.write_all(&bytes).await?;
+            if !bytes.is_empty() {
+                let _turn = turn.lock().await;
+                to.write_all(&bytes).await?;
+            }
             let due = async {
                 match timer {
                     Some(at) => sleep_until(at.into()).await,
@@ -81,6 +91,7 @@ impl Display {
                         end => return Ok(end.inspect_err(log_break).is_ok()),
                     };
                     let bytes = buffer.get(..n).unwrap_or_default();
+                    let _turn = turn.lock().await;
                     let before = {
                         let mut notice = lock(&self.notice);
                         notice.on_program(bytes);

@@ -3,30 +3,38 @@
 //! Written once for both makes of [`Remote`]. Not a byte of ours goes into the
 //! program's streams, in either direction.
 
+mod command;
 mod display;
 pub mod escape;
 pub mod notice;
+mod streams;
+mod typing;
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 
 use crate::config::NoticeSettings;
+use crate::forward::Forwarder;
 use crate::remote::{
-    HealthWatch, Remote, RemoteError, RemoteSession, SessionControl, SessionEnd, SessionRequest,
-    TerminalSize,
+    BoxFuture, HealthWatch, Remote, RemoteError, RemoteSession, SessionControl, SessionEnd,
+    SessionRequest, TerminalSize,
 };
 use crate::sys::signals::is_ignored;
-use crate::sys::stdio::{Output, Stdin, close_stdout};
+use crate::sys::stdio::Output;
 use crate::sys::tty;
 use crate::terminal::raw::RawMode;
 use display::Display;
-use escape::{Escapes, Step};
-use notice::{Keys, Notice};
+use escape::{Escapes, Owner};
+use notice::Notice;
+pub use streams::Streams;
+use typing::{Typed, type_in};
 
 /// Bytes moved at a time.
 const BUFFER: usize = 64 * 1024;
@@ -43,7 +51,17 @@ pub struct Options<'a> {
     /// The host's name, for people.
     pub host: &'a str,
     /// Tells the user something before the session's output begins.
-    pub tell: &'a dyn Fn(&str),
+    pub tell: &'a (dyn Fn(&str) + Sync),
+    /// This side of it.
+    pub streams: Streams,
+    /// What is forwarded beside it.
+    pub forwarder: &'a Forwarder,
+    /// Whether there is a command line (EnableEscapeCommandline).
+    pub command_line: bool,
+    /// Whether commands may be run here (PermitLocalCommand).
+    pub local_commands: bool,
+    /// Leaves the terminal to the shell here. Nothing of ours may be running in other threads.
+    pub background: &'a (dyn Fn() -> BoxFuture<'static, io::Result<()>> + Sync),
 }
 
 /// How a session came to its end, as seen from here.
@@ -70,19 +88,18 @@ pub async fn run(
     request: SessionRequest,
     options: Options<'_>,
 ) -> Result<Outcome, RemoteError> {
-    let asked_size = request.pty.as_ref().map(|pty| pty.size);
-    let wanted_terminal = asked_size.is_some();
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return Ok(Outcome::Failed(error)),
     };
+    let asked_size = request.pty.as_ref().map(|pty| pty.size);
     let session = tokio::select! {
         session = remote.open_session(request) => session?,
         kind = signals.leave() => return Ok(Outcome::Killed(kind)),
     };
     // A stderr of its own means that the terminal was asked for and refused.
-    let interactive = wanted_terminal && session.error.is_none();
-    if wanted_terminal && !interactive {
+    let interactive = asked_size.is_some() && session.error.is_none();
+    if asked_size.is_some() && !interactive {
         (options.tell)("PTY allocation request failed on channel 0");
     }
     let raw = if interactive && tty::stdin_is_tty() {
@@ -93,91 +110,202 @@ pub async fn run(
     } else {
         None
     };
-    if interactive && asked_size != Some(tty::size()) {
-        // The terminal changed during the login, before anyone listened for it.
-        session.control.resize(tty::size());
+    let mut local = Local::new(remote, options, interactive, Owner::Us);
+    local.raw = raw.as_ref();
+    Ok(local.attend(session, asked_size, Patience::Ours(&mut signals)).await)
+}
+
+/// Runs a session that was opened for another process, which leaves when `gone` is ready.
+pub async fn run_for_guest(
+    remote: &dyn Remote,
+    session: RemoteSession,
+    asked_size: Option<TerminalSize>,
+    options: Options<'_>,
+    gone: BoxFuture<'_, ()>,
+) -> Outcome {
+    let resized = match signal(SignalKind::window_change()) {
+        Ok(signal) => signal,
+        Err(error) => return Outcome::Failed(error),
+    };
+    let interactive = asked_size.is_some() && session.error.is_none();
+    let local = Local::new(remote, options, interactive, Owner::Guest);
+    local.attend(session, asked_size, Patience::Guests { resized, gone }).await
+}
+
+/// Whose patience a session lasts for, besides the program's.
+enum Patience<'a> {
+    /// Ours, which signals end.
+    Ours(&'a mut Signals),
+    /// That of another process, which may go away.
+    Guests { resized: Signal, gone: BoxFuture<'a, ()> },
+}
+
+impl Patience<'_> {
+    /// Waits until it is time to leave, and follows the terminal's size meanwhile.
+    async fn end(self, local: &Local<'_>, control: &dyn SessionControl) -> Outcome {
+        match self {
+            Self::Ours(signals) => loop {
+                let kind = signals.leave_or_resize(|| local.resize_to_streams(control)).await;
+                let is_key = [SignalKind::interrupt(), SignalKind::quit()].contains(&kind);
+                if is_key && local.is_away.load(Ordering::Relaxed) {
+                    // Meant for the command that has the terminal.
+                    continue;
+                }
+                if !local.interactive
+                    && let Some(name) = signal_name(kind)
+                {
+                    // In a terminal it would be a keystroke; here nothing else tells the program.
+                    control.signal(name);
+                }
+                return Outcome::Killed(kind);
+            },
+            Self::Guests { mut resized, mut gone } => loop {
+                tokio::select! {
+                    () = &mut gone => return Outcome::Left,
+                    // Whoever sits there tells us of changes by our own signal.
+                    _ = resized.recv() => local.resize_to_streams(control),
+                }
+            },
+        }
     }
-    let health = raw.as_ref().and_then(|_| remote.health()).filter(|_| tty::stdout_is_tty());
-    let display = options.notice.zip(health).map(|((settings, after), health)| {
-        let notice = Notice::new(settings, after, options.host.to_owned(), tty::size());
-        (Display::new(notice), health)
-    });
-    let escapes = Escapes::new(if interactive { options.escape } else { None });
-    let (display, health) = display.unzip();
-    let local = Local { options, raw: raw.as_ref(), display: display.as_ref() };
-    let outcome = attend(session, &local, health, escapes, &mut signals).await;
-    if let (Some(display), Ok(mut stdout)) = (&display, Output::stdout()) {
-        // Whatever comes next on the terminal, the notice is not below it.
-        let _ = display.make_room(&mut stdout).await;
-    }
-    Ok(outcome)
 }
 
 /// This side of a session.
 struct Local<'a> {
+    remote: &'a dyn Remote,
     options: Options<'a>,
     raw: Option<&'a RawMode>,
-    display: Option<&'a Display>,
+    display: Option<Display>,
+    health: std::sync::Mutex<Option<Box<dyn HealthWatch>>>,
+    escapes: Escapes,
+    interactive: bool,
+    /// Who may write to the terminal: the program, or somebody who has to be let finish.
+    turn: Mutex<()>,
+    /// Whether another program has our terminal at present.
+    is_away: AtomicBool,
 }
 
-async fn attend(
-    session: RemoteSession,
-    local: &Local<'_>,
-    health: Option<Box<dyn HealthWatch>>,
-    escapes: Escapes,
-    signals: &mut Signals,
-) -> Outcome {
-    let RemoteSession { input, output, error, control, end } = session;
-    let interactive = error.is_none();
-    let results = async {
-        let both = async {
-            let output = async {
-                let stdout = Output::stdout()?;
-                let whole = match local.display.zip(health) {
-                    Some((display, health)) => display.show(output, stdout, health).await?,
-                    None => copy(output, stdout).await?,
-                };
-                // Whoever reads our output sees its end now, not when we exit.
-                close_stdout();
-                Ok(whole)
-            };
-            let error = async {
-                match error {
-                    Some(error) => copy(error, Output::stderr()?).await,
-                    None => Ok(true),
-                }
-            };
-            tokio::try_join!(output, error)
-        };
-        match both.await {
-            // A status that overtook its output says nothing about what got lost.
-            Ok((output, error)) if !(output && error) => Outcome::Ended(SessionEnd::Unknown),
-            Ok(_) => Outcome::Ended(end.await),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::OutputClosed,
-            Err(error) => Outcome::Failed(error),
+impl<'a> Local<'a> {
+    fn new(remote: &'a dyn Remote, options: Options<'a>, interactive: bool, owner: Owner) -> Self {
+        let is_terminal = interactive && options.streams.is_terminal();
+        let health = if is_terminal { remote.health() } else { None };
+        let display = options.notice.zip(health);
+        let (display, health) = display
+            .map(|((settings, after), health)| {
+                let host = options.host.to_owned();
+                let notice = Notice::new(settings, after, host, options.streams.size());
+                (Display::new(notice), health)
+            })
+            .unzip();
+        let escape = options.escape.filter(|_| interactive);
+        Self {
+            remote,
+            options,
+            raw: None,
+            display,
+            health: std::sync::Mutex::new(health),
+            escapes: Escapes::new(escape, owner),
+            interactive,
+            turn: Mutex::default(),
+            is_away: AtomicBool::new(false),
         }
-    };
-    let typing = async {
-        match type_in(input, local, escapes, control.as_ref()).await {
-            Ok(Typed::Left) => Outcome::Left,
-            // End of input ends nothing but the input. Dropping the stream would
-            // do more: a terminal would hang up.
-            Ok(Typed::EndOfInput(_input)) => std::future::pending().await,
-            // The far side reads no more: what it has to say still comes.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::future::pending().await,
-            Err(error) => Outcome::Failed(error),
+    }
+
+    /// Carries bytes until the end of the program or of somebody's patience.
+    async fn attend(
+        &self,
+        session: RemoteSession,
+        asked_size: Option<TerminalSize>,
+        patience: Patience<'_>,
+    ) -> Outcome {
+        let RemoteSession { input, output, error, control, end } = session;
+        let size = self.options.streams.size();
+        if self.interactive && asked_size != Some(size) {
+            // The terminal changed during the login, before anyone listened for it.
+            control.resize(size);
         }
-    };
-    tokio::select! {
-        outcome = results => outcome,
-        outcome = typing => outcome,
-        kind = signals.leave_or_resize(|size| local.resize(control.as_ref(), size)) => {
-            if !interactive && let Some(name) = signal_name(kind) {
-                // In a terminal it would be a keystroke; here nothing else tells the program.
-                control.signal(name);
+        let results = async {
+            let both = async { tokio::try_join!(self.show(output), self.show_error(error)) };
+            match both.await {
+                // A status that overtook its output says nothing about what got lost.
+                Ok((output, error)) if !(output && error) => Outcome::Ended(SessionEnd::Unknown),
+                Ok(_) => Outcome::Ended(end.await),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::OutputClosed,
+                Err(error) => Outcome::Failed(error),
             }
-            Outcome::Killed(kind)
+        };
+        let typing = async {
+            match type_in(input, self, control.as_ref()).await {
+                Ok(Typed::Left) => Outcome::Left,
+                // End of input ends nothing but the input. Dropping the stream would
+                // do more: a terminal would hang up.
+                Ok(Typed::EndOfInput(_input)) => std::future::pending().await,
+                // The far side reads no more: what it has to say still comes.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    std::future::pending().await
+                }
+                Err(error) => Outcome::Failed(error),
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = results => outcome,
+            outcome = typing => outcome,
+            outcome = patience.end(self, control.as_ref()) => outcome,
+        };
+        if let (Some(display), Ok(mut stdout)) = (&self.display, self.options.streams.output()) {
+            // Whatever comes next on the terminal, the notice is not below it.
+            let _ = display.make_room(&mut stdout).await;
         }
+        outcome
+    }
+
+    /// Shows the program's output; returns whether it came whole.
+    async fn show(&self, output: Box<dyn AsyncRead + Send + Unpin>) -> io::Result<bool> {
+        let to = self.options.streams.output()?;
+        let health = self.health.lock().ok().and_then(|mut health| health.take());
+        let whole = match self.display.as_ref().zip(health) {
+            Some((display, health)) => display.show(output, to, health, &self.turn).await?,
+            None => copy(output, to, &self.turn).await?,
+        };
+        // Whoever reads our output sees its end now, not when we exit.
+        self.options.streams.close_output();
+        Ok(whole)
+    }
+
+    async fn show_error(
+        &self,
+        error: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    ) -> io::Result<bool> {
+        match error {
+            Some(error) => copy(error, self.options.streams.error()?, &self.turn).await,
+            None => Ok(true),
+        }
+    }
+
+    fn resize_to_streams(&self, control: &dyn SessionControl) {
+        self.resize(control, self.options.streams.size());
+    }
+
+    /// Takes a new size of our terminal.
+    fn resize(&self, control: &dyn SessionControl, size: TerminalSize) {
+        if let Some(display) = &self.display {
+            display.on_size(size);
+        }
+        control.resize(size);
+    }
+
+    /// Says that another program has the terminal, until the value is dropped.
+    fn away(&self) -> Away<'_> {
+        self.is_away.store(true, Ordering::Relaxed);
+        Away(&self.is_away)
+    }
+}
+
+struct Away<'a>(&'a AtomicBool);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -196,7 +324,11 @@ fn signal_name(kind: SignalKind) -> Option<&'static str> {
 ///
 /// # Errors
 /// Those of writing locally.
-async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, mut to: Output) -> io::Result<bool> {
+async fn copy(
+    mut from: Box<dyn AsyncRead + Send + Unpin>,
+    mut to: Output,
+    turn: &Mutex<()>,
+) -> io::Result<bool> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let n = match from.read(&mut buffer).await {
@@ -207,87 +339,9 @@ async fn copy(mut from: Box<dyn AsyncRead + Send + Unpin>, mut to: Output) -> io
                 return Ok(false);
             }
         };
+        let _turn = turn.lock().await;
         to.write_all(buffer.get(..n).unwrap_or_default()).await?;
     }
-}
-
-enum Typed {
-    /// Nothing more is typed; the stream is finished as far as it may be.
-    EndOfInput(Box<dyn AsyncWrite + Send + Unpin>),
-    Left,
-}
-
-async fn type_in(
-    mut input: Box<dyn AsyncWrite + Send + Unpin>,
-    local: &Local<'_>,
-    mut escapes: Escapes,
-    control: &dyn SessionControl,
-) -> io::Result<Typed> {
-    if !local.options.stdin_null
-        && let Ok(mut stdin) = Stdin::open()
-    {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let n = match stdin.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(n) => n,
-            };
-            let typed = buffer.get(..n).unwrap_or_default();
-            let keys = local.display.map(|display| display.on_keys(typed));
-            let typed = match &keys {
-                Some(Keys::Leave) => return Ok(Typed::Left),
-                Some(Keys::Pass(keys)) => keys,
-                None => typed,
-            };
-            for step in escapes.feed(typed) {
-                match step {
-                    Step::Send(bytes) => {
-                        broken_pipe(input.write_all(&bytes).await)?;
-                        // The end of a chunk, in the sense of PROTOCOL §7.6.
-                        broken_pipe(input.flush().await)?;
-                    }
-                    Step::Disconnect => {
-                        local.say(&escapes.echo(".")).await?;
-                        return Ok(Typed::Left);
-                    }
-                    Step::Help => local.say(&escapes.help()).await?,
-                    Step::Suspend => {
-                        local.say(&escapes.echo("^Z [suspend tssh]")).await?;
-                        match local.raw {
-                            Some(raw) => raw.pause(tty::suspend)?,
-                            None => tty::suspend()?,
-                        }
-                        local.resize(control, tty::size());
-                    }
-                }
-            }
-        }
-    }
-    broken_pipe(input.shutdown().await)?;
-    Ok(Typed::EndOfInput(input))
-}
-
-impl Local<'_> {
-    /// Prints something of ours beside the program's streams.
-    async fn say(&self, text: &str) -> io::Result<()> {
-        if let Some(display) = self.display {
-            display.make_room(&mut Output::stdout()?).await?;
-        }
-        Output::stderr()?.write_all(text.as_bytes()).await
-    }
-
-    /// Takes a new size of our terminal.
-    fn resize(&self, control: &dyn SessionControl, size: TerminalSize) {
-        if let Some(display) = self.display {
-            display.on_size(size);
-        }
-        control.resize(size);
-    }
-}
-
-/// Whatever stops us from writing to the far program, it is its input that broke.
-fn broken_pipe(result: io::Result<()>) -> io::Result<()> {
-    result.map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))
 }
 
 /// Signals that concern a session. They are caught for as long as this lives.
@@ -322,10 +376,10 @@ impl Signals {
     }
 
     /// Passes changes of the terminal's size on until it is time to leave.
-    async fn leave_or_resize(&mut self, resize: impl Fn(TerminalSize)) -> SignalKind {
+    async fn leave_or_resize(&mut self, resize: impl Fn()) -> SignalKind {
         poll_fn(|cx| {
             while self.resize.poll_recv(cx).is_ready() {
-                resize(tty::size());
+                resize();
             }
             self.poll_leave(cx)
         })

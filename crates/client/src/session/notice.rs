@@ -48,6 +48,8 @@ pub struct Notice {
     printed: u64,
     state: State,
     is_full: bool,
+    /// Whether the terminal is no longer ours.
+    is_retired: bool,
     answer: Answer,
     output: Vec<u8>,
 }
@@ -96,6 +98,7 @@ impl Notice {
             printed: report::printed(),
             state: State::Fine,
             is_full: settings.full,
+            is_retired: false,
             answer: Answer::default(),
             output: Vec::new(),
         }
@@ -119,6 +122,7 @@ impl Notice {
     /// Takes how the link is.
     pub fn on_health(&mut self, now: Instant, outage: Option<&Outage>) {
         match (&self.state, outage) {
+            _ if self.is_retired => {}
             (State::Fine, Some(outage)) => {
                 let due = (outage.since + self.after).max(now);
                 self.state = State::Waiting { due };
@@ -180,6 +184,12 @@ impl Notice {
     pub fn on_print(&mut self) {
         self.hide();
         self.screen.disturb();
+    }
+
+    /// Ends the notice for good: the terminal is somebody else's from now on.
+    pub fn retire(&mut self) {
+        self.is_retired = true;
+        self.state = State::Fine;
     }
 
     // ---- ways out ----------------------------------------------------------
@@ -506,5 +516,14 @@ mod tests {
         case.output();
         case.keys(15, b"\x1b[1;8R");
         assert_eq!(case.output(), "");
+    }
+
+    #[test]
+    fn once_the_terminal_is_somebody_else_s_nothing_is_shown() {
+        let mut case = Case::lost();
+        case.notice.retire();
+        case.notice.on_health(case.start + Duration::from_secs(4), Some(&case.outage));
+        assert_eq!(case.at(15), "");
+        assert_eq!(case.notice.timer(), None);
     }
 }

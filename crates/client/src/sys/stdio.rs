@@ -49,8 +49,15 @@ impl Stdin {
     /// # Errors
     /// When the descriptor cannot be duplicated: it is closed, for one.
     pub fn open() -> io::Result<Self> {
-        let file = duplicate(io::stdin().as_fd())?;
-        Ok(Self(match register(file, Interest::READABLE)? {
+        Self::of(io::stdin().as_fd())
+    }
+
+    /// Reads from a descriptor that somebody else lent us.
+    ///
+    /// # Errors
+    /// As [`Stdin::open`].
+    pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self(match register(duplicate(fd)?, Interest::READABLE)? {
             Ok(polled) => Source::Polled(polled),
             Err(file) => Source::Direct(file),
         }))
@@ -63,7 +70,7 @@ impl Output {
     /// # Errors
     /// When the descriptor cannot be duplicated: it is closed, for one.
     pub fn stdout() -> io::Result<Self> {
-        Self::open(io::stdout().as_fd())
+        Self::of(io::stdout().as_fd())
     }
 
     /// Opens standard error.
@@ -71,10 +78,14 @@ impl Output {
     /// # Errors
     /// As [`Output::stdout`].
     pub fn stderr() -> io::Result<Self> {
-        Self::open(io::stderr().as_fd())
+        Self::of(io::stderr().as_fd())
     }
 
-    fn open(fd: BorrowedFd<'_>) -> io::Result<Self> {
+    /// Writes to a descriptor that somebody else lent us.
+    ///
+    /// # Errors
+    /// As [`Output::stdout`].
+    pub fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         if let Some(own) = reopen(fd)
             && let Ok(polled) = register(own, Interest::WRITABLE)?
         {

@@ -1,6 +1,7 @@
 //! The local terminal: size, modes, suspending ourselves.
 
 use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::termios::{LocalModes, Termios, tcgetattr, tcgetwinsize};
 
@@ -33,7 +34,13 @@ pub fn has_controlling() -> bool {
 /// Returns the size of the terminal on standard input; zeros where there is none.
 #[must_use]
 pub fn size() -> TerminalSize {
-    tcgetwinsize(io::stdin()).map_or_else(
+    size_of(io::stdin().as_fd())
+}
+
+/// Returns the size of a terminal; zeros if it is none.
+#[must_use]
+pub fn size_of(terminal: BorrowedFd<'_>) -> TerminalSize {
+    tcgetwinsize(terminal).map_or_else(
         |_| TerminalSize::default(),
         |size| TerminalSize {
             cols: size.ws_col,
@@ -56,7 +63,13 @@ pub fn suspend() -> io::Result<()> {
 /// opcode of RFC 4254 §8 and value. Empty without a terminal.
 #[must_use]
 pub fn modes() -> Vec<(u8, u32)> {
-    tcgetattr(io::stdin()).map_or_else(|_| Vec::new(), |termios| tty::sys::modes::encode(&termios))
+    modes_of(io::stdin().as_fd())
+}
+
+/// Returns the modes of a terminal, as [`modes`] does.
+#[must_use]
+pub fn modes_of(terminal: BorrowedFd<'_>) -> Vec<(u8, u32)> {
+    tcgetattr(terminal).map_or_else(|_| Vec::new(), |termios| tty::sys::modes::encode(&termios))
 }
 
 /// The controlling terminal and its settings at one time.

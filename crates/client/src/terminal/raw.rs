@@ -18,6 +18,22 @@ impl RawMode {
         Ok(Self(()))
     }
 
+    /// Gives the terminal back until [`RawMode::resume`].
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn suspend(&self) -> io::Result<()> {
+        crossterm::terminal::disable_raw_mode()
+    }
+
+    /// Makes it raw again.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn resume(&self) -> io::Result<()> {
+        crossterm::terminal::enable_raw_mode()
+    }
+
     /// Gives the terminal back while `action` runs, and makes it raw again.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! The flags of the command line, applied in the order given.
 
-use super::words::louder;
 use super::{Draft, known, quoted, unfit_for_user};
 use crate::cli::Flag;
 use crate::config::error::{ConfigError, system_text};
@@ -27,7 +26,7 @@ impl Draft<'_> {
                     let level = self.current_level();
                     self.level = Some(match verbose {
                         false => LogLevel::Debug1,
-                        true => louder(level),
+                        true => level.louder(),
                     });
                     verbose = true;
                 }
@@ -51,6 +50,10 @@ impl Draft<'_> {
                     self.replace("sessiontype", "none");
                 }
                 Flag::Compression => self.replace("compression", "yes"),
+                Flag::Master => {
+                    let lent = self.options.word("controlmaster").is_some_and(options::is_yes);
+                    self.replace("controlmaster", if lent { "ask" } else { "yes" });
+                }
                 Flag::Replace(slot, value) => {
                     let keyword = known(slot);
                     // Checked as an option, then put in place.

@@ -36,19 +36,6 @@ pub(super) fn log_level(word: &str) -> LogLevel {
     }
 }
 
-/// The level that one more `-v` gives.
-pub(super) fn louder(level: LogLevel) -> LogLevel {
-    match level {
-        LogLevel::Quiet => LogLevel::Fatal,
-        LogLevel::Fatal => LogLevel::Error,
-        LogLevel::Error => LogLevel::Info,
-        LogLevel::Info => LogLevel::Verbose,
-        LogLevel::Verbose => LogLevel::Debug1,
-        LogLevel::Debug1 => LogLevel::Debug2,
-        LogLevel::Debug2 | LogLevel::Debug3 => LogLevel::Debug3,
-    }
-}
-
 /// Splits the words of SetEnv; of several values for a name the first counts.
 pub(super) fn set_variables(options: &Options) -> Vec<(String, String)> {
     let mut seen = BTreeSet::new();

@@ -84,7 +84,7 @@ impl Forwarder {
         let task = tokio::spawn(async move {
             while let Some(far) = incoming.recv().await {
                 let Some(inner) = inner.upgrade() else { return };
-                let (shown, open) = (Arc::clone(&shown), Open::new(&inner));
+                let (shown, open) = (Arc::clone(&shown), Open::new(&inner, "x11: a display here"));
                 tokio::spawn(async move {
                     shown.conduct(far).await;
                     drop(open);
