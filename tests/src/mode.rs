@@ -60,9 +60,9 @@ impl Mode {
     pub fn flags(self) -> &'static [&'static str] {
         match self {
             Self::OpenSsh | Self::Plain => &[],
-            Self::Udp => &["--udp"],
+            Self::Udp => &["--udp", "-o", "UdpProxyMode=UDP"],
             Self::Tcp => &["--udp", "-o", "UdpProxyMode=TCP"],
-            Self::Kcp => &["--kcp"],
+            Self::Kcp => &["--kcp", "-o", "UdpProxyMode=UDP"],
             Self::KcpTcp => &["--kcp", "-o", "UdpProxyMode=TCP"],
         }
     }

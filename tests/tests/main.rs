@@ -8,6 +8,7 @@ mod auth;
 mod bulk;
 mod bytes;
 mod callers;
+mod carriers;
 mod connect;
 mod ends;
 mod env;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use proto::bootstrap::{BootstrapError, Finder, OUTPUT_LOG_FLAG, ServerInfo};
-use proto::ext::{self, ExtSet};
+use proto::ext::{self, Ext, ExtSet};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -189,6 +189,10 @@ pub fn command_line(settings: &Settings) -> String {
     if let Some(bytes) = udp.output_log {
         let _ = write!(line, " {OUTPUT_LOG_FLAG} {bytes}");
     }
-    let _ = write!(line, " {} {}", ext::FLAG, ExtSet::all().to_argument());
+    let ext = match udp.proxy_mode {
+        UdpProxyMode::Auto => ExtSet::all(),
+        UdpProxyMode::Udp | UdpProxyMode::Tcp => ExtSet::all().without(Ext::Tcp),
+    };
+    let _ = write!(line, " {} {}", ext::FLAG, ext.to_argument());
     line
 }

@@ -14,7 +14,7 @@ use proto::{ClientId, PathSerial, ServerId};
 use proxy::client::{self, Client, RenewReason};
 use proxy::seal::Sealer;
 use proxy::server::{self, Server};
-use proxy::{Carrier, PathId, ProxyKey, Route, SocketId};
+use proxy::{Carrier, Means, PathId, ProxyKey, Route, SocketId};
 
 /// The client machine under any course of events.
 pub fn proxy_client(data: &[u8]) {
@@ -23,7 +23,7 @@ pub fn proxy_client(data: &[u8]) {
     let key = ProxyKey::new([7; 32]);
     let mut config = client::Config::new(ClientId(1), ServerId(2), key, addresses);
     if script.byte() & 1 == 1 {
-        config.carrier = Carrier::Tcp;
+        config.means = vec![Means::UDP, Means::TCP];
     }
     let mut machine = Client::new(config);
     while let Some(step) = script.next() {

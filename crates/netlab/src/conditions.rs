@@ -37,6 +37,10 @@ pub struct Conditions {
     pub mtu: Option<u16>,
     /// Whether the sender is told of a packet dropped because of `mtu`.
     pub icmp: bool,
+    /// Whether UDP passes.
+    pub udp: bool,
+    /// The only TCP port that passes, as with a firewall that knows ssh and nothing else.
+    pub only: Option<u16>,
     /// Nothing passes, and nobody is told.
     pub down: bool,
 }
@@ -55,6 +59,8 @@ impl Default for Conditions {
             duplicate: 0.0,
             mtu: None,
             icmp: true,
+            udp: true,
+            only: None,
             down: false,
         }
     }
@@ -68,7 +74,7 @@ impl Conditions {
     }
 
     /// Changes one condition by a word such as `delay=50ms`, `loss=0.2`,
-    /// `burst=4`, `rate=100M`, `mtu=1280`, `icmp=off` or `down`.
+    /// `burst=4`, `rate=100M`, `mtu=1280`, `icmp=off`, `udp=off`, `only=22` or `down`.
     ///
     /// `clear` makes the link perfect again.
     ///
@@ -101,6 +107,9 @@ impl Conditions {
                 self.mtu = Some(mtu.ok_or_else(bad)?);
             }
             "icmp" => self.icmp = switch()?,
+            "udp" => self.udp = switch()?,
+            "only" if value == "off" => self.only = None,
+            "only" => self.only = Some(value.parse().map_err(|_| bad())?),
             "down" => self.down = switch()?,
             "up" => self.down = !switch()?,
             "clear" if value == "on" => *self = Self::default(),
@@ -129,6 +138,8 @@ impl fmt::Display for Conditions {
         say(self.duplicate > 0.0, format!("duplicate={}", self.duplicate));
         say(self.mtu.is_some(), format!("mtu={}", self.mtu.unwrap_or_default()));
         say(!self.icmp, "icmp=off".to_owned());
+        say(!self.udp, "udp=off".to_owned());
+        say(self.only.is_some(), format!("only={}", self.only.unwrap_or_default()));
         say(self.down, "down".to_owned());
         f.write_str(if words.is_empty() { "perfect" } else { "" })?;
         f.write_str(&words.join(" "))
@@ -190,7 +201,7 @@ mod tests {
     fn what_is_printed_can_be_said_again() {
         let mut conditions = Conditions::default();
         for word in "delay=50ms jitter=1.5ms loss=0.2 burst=4 rate=1.5M queue=7 reorder=0.1 \
-             reorder-by=3ms duplicate=0.01 mtu=1280 icmp=off down"
+             reorder-by=3ms duplicate=0.01 mtu=1280 icmp=off udp=off only=22 down"
             .split_whitespace()
         {
             conditions.set(word).expect(word);

@@ -208,12 +208,20 @@ impl Link {
             self.pipe(direction).refuse();
             return None;
         };
+        let conditions = *self.pipe(direction).conditions();
+        let walled = packet.get(self.prefix..).is_some_and(|packet| {
+            (!conditions.udp && header.protocol == packet::UDP)
+                || conditions.only.is_some_and(|only| packet::is_other_tcp(packet, &header, only))
+        });
+        if walled {
+            self.pipe(direction).refuse();
+            return None;
+        }
         if self.prefix > 0 {
             let length = packet.len() - self.prefix;
             self.pipe(direction).handle_packet(now, packet, length);
             return None;
         }
-        let conditions = *self.pipe(direction).conditions();
         let mtu = conditions.mtu.filter(|mtu| packet.len() > usize::from(*mtu));
         if let Some(mtu) = mtu.filter(|_| !header.may_split) {
             self.pipe(direction).refuse();

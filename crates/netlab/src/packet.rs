@@ -88,6 +88,12 @@ pub(crate) fn port(packet: &[u8], header: &Header, end: End) -> Option<u16> {
     Some(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?))
 }
 
+/// Whether a packet is of TCP, and neither end has this port.
+pub(crate) fn is_other_tcp(packet: &[u8], header: &Header, only: u16) -> bool {
+    let has = |end| port(packet, header, end) == Some(only);
+    header.protocol == TCP && !header.later_fragment && !has(End::Source) && !has(End::Destination)
+}
+
 fn port_offset(packet: &[u8], header: &Header, end: End) -> Option<usize> {
     match (header.protocol, end) {
         (TCP | UDP, End::Source) => Some(0),

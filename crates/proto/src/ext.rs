@@ -34,11 +34,13 @@ pub enum Ext {
     Loss,
     /// An idle session is silent but for one exchange every 25 s.
     Silence,
+    /// The server takes packets by TCP as well, at the port it has for UDP.
+    Tcp,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Early,
         Self::Command,
         Self::Modes,
@@ -48,6 +50,7 @@ impl Ext {
         Self::Listen,
         Self::Loss,
         Self::Silence,
+        Self::Tcp,
     ];
 
     /// Returns the name on the wire.
@@ -63,6 +66,7 @@ impl Ext {
             Self::Listen => "listen",
             Self::Loss => "loss",
             Self::Silence => "silence",
+            Self::Tcp => "tcp",
         }
     }
 }
@@ -97,6 +101,12 @@ impl ExtSet {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Returns the set without `ext`.
+    #[must_use]
+    pub const fn without(self, ext: Ext) -> Self {
+        Self(self.0 & !(1 << ext as u32))
     }
 
     /// Reads names; unknown ones are ignored.

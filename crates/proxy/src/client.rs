@@ -51,7 +51,7 @@ use proto::PathSerial;
 use proto::path_auth::PathAuth;
 
 pub use event::{Config, Event, RenewReason};
-use search::{ErrorSpacing, Search};
+use search::{ErrorSpacing, Search, Tries};
 use state::State;
 
 use crate::answers::Answers;
@@ -83,6 +83,7 @@ pub struct Client {
     errors: ErrorSpacing,
     /// Spaces renewals for want of an answer, of which a lossy path has many.
     overdue: ErrorSpacing,
+    tries: Tries,
     answers: Answers,
     /// The system has said that there is no way to the server.
     offline: bool,
@@ -108,6 +109,7 @@ impl Client {
             heard: false,
             errors: ErrorSpacing::default(),
             overdue: ErrorSpacing::default(),
+            tries: Tries::default(),
             answers: Answers::default(),
             offline: false,
             last_error: None,
@@ -180,9 +182,9 @@ impl Client {
 
     /// Reports that the socket asked for with [`Event::Open`] is there.
     pub fn handle_opened(&mut self, now: Instant, path: PathId, local: Option<IpAddr>) {
-        let carrier = self.config.carrier;
         let Some(attempt) = self.attempt_mut().filter(|a| a.id == path) else { return };
         let (socket, remote) = (SocketId(path.0), attempt.remote);
+        let carrier = attempt.means.carrier;
         attempt.route = Some(Route { carrier, socket, remote, local_ip: local });
         attempt.next_auth = Some(now);
     }
@@ -194,7 +196,8 @@ impl Client {
     pub fn handle_failed(&mut self, now: Instant, path: PathId, error: String) {
         if self.attempt().is_some_and(|a| a.id == path) {
             self.last_error = Some(error);
-            let until = self.errors.next(now);
+            // What else there is to try has not failed yet.
+            let until = if self.has_others() { now } else { self.errors.next(now) };
             self.give_up_attempt(until);
             self.handle_timeout(now);
             return;
@@ -339,7 +342,11 @@ impl Client {
             // In the first connect the next candidate is due at once.
             let first = matches!(self.state, State::Connecting { .. });
             self.last_error = None;
-            self.give_up_attempt(if first { now } else { now + RETRY_PAUSE });
+            let at_once = first || self.has_others();
+            self.give_up_attempt(if at_once { now } else { now + RETRY_PAUSE });
+        }
+        if self.try_at().is_some_and(|at| now >= at) {
+            self.ask_for_better(now);
         }
         if let Some(Search::Pausing { until }) = self.search()
             && now >= *until
@@ -418,8 +425,10 @@ impl Client {
             _ => None,
         };
         let drained = self.draining.map(|(_, until)| until);
-        let times = [search, connect, dummy, drained, self.silent_at(), self.overdue_at()];
-        times.into_iter().flatten().min()
+        let looks = [self.silent_at(), self.overdue_at(), self.try_at()];
+        let times = [search, connect, dummy, drained];
+        let times = times.into_iter().chain(looks);
+        times.flatten().min()
     }
 
     /// Returns where the transport's packets go.

@@ -6,7 +6,7 @@
 //! each side counts what it receives, duplicates included, and tells the other (extension
 //! `loss`), so that nothing is sent twice on a clean link.
 //!
-//! A little more than a round trip later one or two more follow, so that a burst of losses that
+//! A little more than a round trip later up to three more follow, so that a burst of losses that
 //! ate the others costs that and not the transport's timeout, which has to be more careful and
 //! doubles. Whether an answer has come by then nobody can tell who does not look into packets:
 //! the next keystroke looks like one.
@@ -53,7 +53,7 @@ const SPACING: [&[Duration]; MOST] =
 const LATE: Duration = millis(30);
 
 /// When late copies go, after the first of them.
-const LATE_SPACING: [Duration; 2] = [Duration::ZERO, millis(3)];
+const LATE_SPACING: [Duration; 3] = [Duration::ZERO, millis(3), millis(8)];
 
 /// Estimates of the round trip that are kept.
 const ROUND_TRIPS: usize = 8;
@@ -136,8 +136,10 @@ impl Copies {
             }
             let packet: Arc<[u8]> = packet.into();
             let late = self.round_trip.least().map(|round_trip| round_trip * 9 / 8 + LATE);
-            let late =
-                LATE_SPACING.iter().take(spacing.len()).filter_map(|after| Some(late? + *after));
+            let late = LATE_SPACING
+                .iter()
+                .take(spacing.len() + 1)
+                .filter_map(|after| Some(late? + *after));
             for after in spacing.iter().copied().chain(late) {
                 if self.queue.len() < QUEUE {
                     self.queue.push_back(Copy { at: now + after, packet: packet.clone() });

@@ -16,6 +16,6 @@ pub mod server;
 pub mod socket;
 pub mod timers;
 
-pub use path::{Carrier, Change, Path, Route, SocketId, Verdict};
+pub use path::{Carrier, Change, Means, Path, Route, SocketId, Verdict};
 pub use seal::ProxyKey;
 pub use socket::{LinkChange, PacketSocket, PathId, RecvMeta, Transmit};

@@ -16,6 +16,34 @@ pub enum Carrier {
     Tcp,
 }
 
+/// How a path is opened, and what carries its packets then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// What carries them.
+    pub carrier: Carrier,
+    /// Whether it is a wire that the owner opens, and no socket of this machine.
+    pub is_wire: bool,
+}
+
+impl Means {
+    /// A UDP socket.
+    pub const UDP: Self = Self { carrier: Carrier::Udp, is_wire: false };
+    /// A TCP connection.
+    pub const TCP: Self = Self { carrier: Carrier::Tcp, is_wire: false };
+
+    /// Returns a wire that behaves as this carrier does.
+    #[must_use]
+    pub const fn wire(carrier: Carrier) -> Self {
+        Self { carrier, is_wire: true }
+    }
+
+    /// Returns the socket that this carrier needs.
+    #[must_use]
+    pub const fn socket(carrier: Carrier) -> Self {
+        Self { carrier, is_wire: false }
+    }
+}
+
 /// Names a local socket (a UDP socket, or one TCP connection) to the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u64);

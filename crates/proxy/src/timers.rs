@@ -52,6 +52,14 @@ pub const ANSWER_MIN: Duration = Duration::from_millis(250);
 /// QUIC delays those by 25 ms at most, KCP by less.
 pub const ANSWER_LULL: Duration = Duration::from_millis(50);
 
+/// How long one means gets before the next one has its turn, where there are several.
+pub const MEANS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// First and largest pause between attempts at the best means while another one is in use.
+pub const TRY_SPACING_MIN: Duration = Duration::from_secs(1);
+/// See [`TRY_SPACING_MIN`].
+pub const TRY_SPACING_MAX: Duration = Duration::from_secs(600);
+
 /// Packets that were under way on the old path are still taken for this long
 /// after a new one was proven, so that a roam loses nothing.
 pub const DRAIN: Duration = Duration::from_secs(1);

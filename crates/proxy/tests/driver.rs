@@ -18,7 +18,7 @@ use tssh_proxy::driver::{
     ClientConfig, ClientProxy, Events, LinkState, ServerConfig, ServerEvent, ServerProxy,
 };
 use tssh_proxy::seal::Sealer;
-use tssh_proxy::{Carrier, PacketSocket, PathId, ProxyKey, RecvMeta, Transmit};
+use tssh_proxy::{Carrier, Means, PacketSocket, PathId, ProxyKey, RecvMeta, Transmit};
 
 /// Longer than anything here takes; only a hang runs into it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ fn server_config() -> ServerConfig {
 fn client_config(to: SocketAddr, carrier: Carrier) -> ClientConfig {
     let tcp_pipelining = true;
     ClientConfig {
-        carrier,
+        means: vec![Means::socket(carrier)],
         tcp_pipelining,
         ..ClientConfig::new(ClientId(1), ServerId(2), key(), vec![to])
     }

@@ -104,6 +104,20 @@ pub fn bind(
     Err(NoPort { ports: ports_asked.to_owned(), addresses: addresses.join(" "), last })
 }
 
+/// Binds TCP listeners beside UDP sockets, on the same addresses and port, and one for those who
+/// come through the login. `None` if the port is taken.
+pub fn bind_beside(addresses: &[SocketAddr], port: u16) -> Option<Vec<TcpListener>> {
+    let on_port = |address: &SocketAddr| {
+        let mut address = *address;
+        address.set_port(port);
+        TcpListener::bind(address)
+    };
+    let mut listeners: Vec<_> = addresses.iter().map(on_port).collect::<io::Result<_>>().ok()?;
+    // Fails where it is among those above.
+    listeners.extend(on_port(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0))));
+    Some(listeners)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

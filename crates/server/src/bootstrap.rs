@@ -121,6 +121,13 @@ impl Server {
         let interfaces = interfaces::addresses().unwrap_or_default();
         let chosen = addresses::choose(connection.as_deref(), &interfaces, options.family);
         let (sockets, port) = addresses::bind(&chosen, candidates, options.tcp, list)?;
+        let wants_tcp = !options.tcp && options.extensions.has(Ext::Tcp);
+        let beside = wants_tcp.then(|| addresses::bind_beside(&chosen, port)).flatten();
+        let mut options = options.clone();
+        if beside.is_none() {
+            options.extensions = options.extensions.without(Ext::Tcp);
+        }
+        let options = &options;
 
         let mut key = Zeroizing::new([0; 32]);
         fill_random(&mut *key)?;
@@ -134,6 +141,7 @@ impl Server {
             Sockets::Tcp(listeners) => ServerProxy::bind_tcp(listeners, config),
         }
         .context("cannot listen")?;
+        proxy.add_listeners(beside.unwrap_or_default()).context("cannot listen")?;
         let listener = keys.listen(proxy.socket(), options)?;
         // Before the line, because whoever reads it may end us from then on.
         let signals = Signals::listen().context("cannot wait for signals")?;

@@ -3,7 +3,7 @@
 //! On every host it is the same: log in; if UDP is wanted there, start tsshd and move over.
 //! Not here: what is done at the destination.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::time::timeout;
 
@@ -88,10 +88,16 @@ impl Run {
         if settings.udp.mode == UdpMode::No {
             return Ok((self.keep(login, settings, hops), None));
         }
+        let login = Arc::new(login);
         match self.move_over(&login, settings, hops).await {
             Ok((link, session)) => {
-                // The login has served its purpose; its farewell costs the session nothing.
+                let until = link.uses_login().then(|| link.clone());
+                // The login has served its purpose, unless the packets go through it; its
+                // farewell costs the session nothing.
                 tokio::spawn(async move {
+                    if let Some(link) = until {
+                        link.closed().await;
+                    }
                     drop(session);
                     login.close().await;
                 });
@@ -99,13 +105,13 @@ impl Run {
             }
             // `Host *` with `UdpMode yes` must not break what ssh can do (DESIGN D8), nor must a
             // wish for UDP farther on.
-            Err(failure) if !settings.udp.explicit && self.can_do_without(&failure, hops) => {
+            Err(failure) if self.can_do_without(&failure, settings, hops) => {
                 if tty::stderr_is_tty() {
                     let name = self.name_before(settings);
                     self.reporter
                         .warning(&format_args!("{name}{failure}; going on over plain ssh"));
                 }
-                Ok((self.keep(login, settings, hops), None))
+                Ok((self.keep_shared(login, settings, hops), None))
             }
             Err(failure) => {
                 login.close().await;
@@ -115,13 +121,37 @@ impl Run {
     }
 
     /// Returns whether the login will do, where there is no link.
-    fn can_do_without(&self, failure: &Failure, hops: &[Arc<dyn Remote>]) -> bool {
+    fn can_do_without(
+        &self,
+        failure: &Failure,
+        settings: &Settings,
+        hops: &[Arc<dyn Remote>],
+    ) -> bool {
         let is_on_the_way = hops.len() < self.hops.len();
+        // Everything was tried, and nothing gets through but the login (DESIGN D4).
+        let tried_all = hops.is_empty()
+            && settings.udp.proxy_mode == UdpProxyMode::Auto
+            && !matches!(settings.proxy, Proxy::Command(_));
         match failure {
-            Failure::Start(error) => error.leaves_login_usable(),
+            Failure::Start(error) => !settings.udp.explicit && error.leaves_login_usable(),
             // A gateway may let nothing but ssh pass.
-            Failure::Link(LinkError::Silent { .. }) => is_on_the_way,
+            Failure::Link(LinkError::Silent { .. }) => {
+                tried_all || (!settings.udp.explicit && is_on_the_way)
+            }
             _ => false,
+        }
+    }
+
+    /// As [`Run::keep`], unless somebody else still has the login.
+    fn keep_shared(
+        &self,
+        login: Arc<Login>,
+        settings: &Settings,
+        hops: &[Arc<dyn Remote>],
+    ) -> Arc<dyn Remote> {
+        match Arc::try_unwrap(login) {
+            Ok(login) => self.keep(login, settings, hops),
+            Err(login) => login,
         }
     }
 
@@ -136,16 +166,18 @@ impl Run {
     /// Starts the server over a login and connects to it.
     async fn move_over(
         &self,
-        login: &Login,
+        login: &Arc<Login>,
         settings: &Settings,
         hops: &[Arc<dyn Remote>],
     ) -> Result<(Link, RemoteSession), Failure> {
         let way = self.way(login, settings, hops)?;
         let settings = fitted(settings, &way);
         let term = term(&settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
-        let started = bootstrap::start_server(login, &settings, &term, env(&settings)).await;
+        let started =
+            bootstrap::start_server(login.as_ref(), &settings, &term, env(&settings)).await;
         let Started { info, session } = started.map_err(Failure::Start)?;
-        let link = Link::connect_by(info, &way, &settings.udp).await;
+        let through: Weak<dyn Remote> = Arc::<Login>::downgrade(login);
+        let link = Link::connect_by(info, &way, Some(through), &settings.udp).await;
         Ok((link.map_err(Failure::Link)?, session))
     }
 
@@ -254,6 +286,9 @@ fn fitted(settings: &Settings, way: &Way) -> Settings {
     let mut settings = settings.clone();
     if !way.carries_datagrams() {
         settings.udp.proxy_mode = UdpProxyMode::Tcp;
+    }
+    if settings.udp.proxy_mode == UdpProxyMode::Auto && !matches!(way, Way::Direct(_)) {
+        settings.udp.proxy_mode = UdpProxyMode::Udp;
     }
     settings.udp.mtu = settings.udp.mtu.or(way.packet_size());
     settings

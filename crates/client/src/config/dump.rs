@@ -256,6 +256,7 @@ impl UdpSettings {
         out.put(
             "udpproxymode",
             match self.proxy_mode {
+                UdpProxyMode::Auto => "auto",
                 UdpProxyMode::Udp => "UDP",
                 UdpProxyMode::Tcp => "TCP",
             },

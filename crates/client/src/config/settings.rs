@@ -293,6 +293,8 @@ pub enum UdpMode {
 /// Which carrier the packets of a UDP link take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpProxyMode {
+    /// UDP datagrams; with our server also TCP to its port, and through the login, whichever works.
+    Auto,
     /// UDP datagrams.
     Udp,
     /// Frames on a TCP connection.

@@ -85,13 +85,14 @@ fn mode(line: &CommandLine, options: &Options) -> Result<(UdpMode, bool), Config
 
 fn proxy_mode(options: &Options) -> Result<UdpProxyMode, ConfigError> {
     let Some(word) = options.word("udpproxymode") else {
-        return Ok(UdpProxyMode::Udp);
+        return Ok(UdpProxyMode::Auto);
     };
     match word.to_ascii_lowercase().as_str() {
+        "auto" => Ok(UdpProxyMode::Auto),
         "udp" => Ok(UdpProxyMode::Udp),
         "tcp" => Ok(UdpProxyMode::Tcp),
         _ => {
-            let problem = format!("\"{word}\" is neither UDP nor TCP");
+            let problem = format!("\"{word}\" is none of auto, UDP, TCP");
             Err(bad(options, "udpproxymode", &problem))
         }
     }

@@ -21,7 +21,7 @@ use transport::crypt::RekeyError;
 use transport::stack::KeyExchangeError;
 use transport::{Connection, RecvStream, SendStream, frames};
 
-use super::rhythm::{Due, Rhythm};
+use super::rhythm::{Due, Heard, Rhythm};
 use crate::remote::{RemoteError, SessionEnd};
 use crate::wire;
 
@@ -56,9 +56,23 @@ struct Shared {
     channels: Mutex<HashMap<&'static str, mpsc::UnboundedSender<u64>>>,
     /// The heartbeat under way: its time on the wire and ours.
     heartbeat: Mutex<Option<(i64, Instant)>>,
-    /// When the last heartbeat that was echoed had been sent.
-    last_echo: watch::Sender<Instant>,
+    /// The last heartbeat that was echoed.
+    last_echo: watch::Sender<Echo>,
     proxy: ClientProxy,
+}
+
+/// A heartbeat that was echoed.
+#[derive(Clone, Copy, Debug)]
+struct Echo {
+    sent: Instant,
+    came: Instant,
+}
+
+impl Echo {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self { sent: now, came: now }
+    }
 }
 
 /// What has to be there before sessions start.
@@ -137,7 +151,7 @@ impl Bus {
                 warnings: Mutex::new(warnings),
                 channels: Mutex::default(),
                 heartbeat: Mutex::new(None),
-                last_echo: watch::Sender::new(Instant::now()),
+                last_echo: watch::Sender::new(Echo::now()),
                 proxy: proxy.clone(),
             }),
         };
@@ -289,13 +303,14 @@ impl Bus {
         }
         // The opening exchange was an echo in all but name.
         self.shared.proxy.heartbeat_confirmed(Instant::now());
-        self.shared.last_echo.send_replace(Instant::now());
+        self.shared.last_echo.send_replace(Echo::now());
         let mut status = self.shared.proxy.watch();
         let mut rhythm = Rhythm::new(timeouts, quiet);
         let mut paths = status.borrow_and_update().paths;
         loop {
             let is_lost = status.borrow().state == LinkState::Lost;
-            let next = rhythm.next(self.contact(quiet), is_lost);
+            let heard = self.heard(quiet);
+            let next = rhythm.next(heard, is_lost);
             let wake = async {
                 match next {
                     Some(at) => sleep_until(at.into()).await,
@@ -304,6 +319,8 @@ impl Bus {
             };
             tokio::select! {
                 () = wake => {}
+                // While something goes on the timer is enough; its beginning is news.
+                () = self.shared.proxy.stirred(), if quiet && !Rhythm::is_active(heard) => continue,
                 changed = status.changed() => {
                     if changed.is_err() {
                         return std::future::pending().await;
@@ -314,7 +331,7 @@ impl Bus {
                     }
                 }
             }
-            match rhythm.due(Instant::now(), self.contact(quiet), is_lost) {
+            match rhythm.due(Instant::now(), self.heard(quiet), is_lost) {
                 Due::Heartbeat => self.send_heartbeat(),
                 Due::Giving(silence) => {
                     return End::Lost(format!("no answer from the server for {silence:.0?}"));
@@ -325,10 +342,10 @@ impl Bus {
     }
 
     /// When the server was heard last: by its echo of a heartbeat, or by anything it sent.
-    fn contact(&self, anything: bool) -> Instant {
-        let echo = *self.shared.last_echo.borrow();
-        let heard = self.shared.proxy.status().last_contact.filter(|_| anything);
-        heard.map_or(echo, |heard| heard.max(echo))
+    fn heard(&self, anything: bool) -> Heard {
+        let Echo { sent, came: echo } = *self.shared.last_echo.borrow();
+        let contact = self.shared.proxy.status().last_contact.filter(|_| anything);
+        Heard { contact: contact.map_or(sent, |contact| contact.max(sent)), echo }
     }
 
     fn send_heartbeat(&self) {
@@ -408,7 +425,7 @@ impl Bus {
                 let sent = lock(&self.shared.heartbeat).take_if(|(wire, _)| *wire == time);
                 if let Some((_, at)) = sent {
                     self.shared.proxy.heartbeat_confirmed(at);
-                    self.shared.last_echo.send_replace(at);
+                    self.shared.last_echo.send_replace(Echo { sent: at, ..Echo::now() });
                 }
             }
             ToClient::Exit(exit) => {

@@ -15,7 +15,7 @@ mod session;
 mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use proto::bootstrap::{BootstrapError, Secret, ServerInfo, TransportKind};
@@ -25,7 +25,7 @@ use proto::path_auth::PathAuth;
 use proto::{ClientId, PathSerial, ServerId};
 use proxy::driver::{ClientConfig, ClientProxy, LinkState, LinkStatus};
 use proxy::seal::{NONCE_LEN, Sealer};
-use proxy::{Carrier, ProxyKey};
+use proxy::{Carrier, Means, ProxyKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use transport::channels::Channels;
@@ -125,6 +125,8 @@ struct Shared {
     /// What both ends can do beyond the reference.
     ext: ExtSet,
     heartbeat_timeout: Duration,
+    /// Packets may go through the login.
+    may_use_login: bool,
     slots: Slots,
     channels: Channels,
     /// What sessions say of the display here, where they may reach it.
@@ -148,16 +150,19 @@ impl Link {
         host: SocketAddr,
         settings: &UdpSettings,
     ) -> Result<Self, LinkError> {
-        Self::connect_by(info, &Way::Direct(host), settings).await
+        Self::connect_by(info, &Way::Direct(host), None, settings).await
     }
 
-    /// Connects to the server described by `info`, whose packets take that way.
+    /// Connects to the server described by `info`, whose packets take that way. Where the server
+    /// takes TCP as well (extension `tcp`), whichever of UDP, TCP and a connection of `login`
+    /// proves itself is used; [`Link::uses_login`] tells.
     ///
     /// # Errors
     /// As [`Link::connect`].
     pub async fn connect_by(
         mut info: ServerInfo,
         way: &Way,
+        login: Option<Weak<dyn Remote>>,
         settings: &UdpSettings,
     ) -> Result<Self, LinkError> {
         let kind = info.transport()?;
@@ -183,12 +188,26 @@ impl Link {
             tcp,
             packet: seal_goodbye(&proxy_key, ClientId(client_id)),
         });
+        let all_ways = ext.has(Ext::Tcp) && !tcp && opener.is_none();
+        let through = login.filter(|_| all_ways).map(|login| way::through_login(&login, info.port));
+        let may_use_login = through.is_some();
+        let mut means = vec![match (tcp, opener.is_some()) {
+            (true, false) => Means::TCP,
+            (false, false) => Means::UDP,
+            (true, true) => Means::wire(Carrier::Tcp),
+            (false, true) => Means::wire(Carrier::Udp),
+        }];
+        if all_ways {
+            means.push(Means::TCP);
+            means.extend(through.as_ref().map(|_| Means::wire(Carrier::Tcp)));
+        }
+        let name = if all_ways { "UDP or TCP" } else { carrier_name(tcp) };
         let config = ClientConfig {
             client_id: ClientId(client_id),
             server_id: ServerId(info.server_id),
             proxy_key,
             candidates: vec![addr],
-            carrier: if tcp { Carrier::Tcp } else { Carrier::Udp },
+            means,
             connect_timeout: settings.connect_timeout,
             tcp_pipelining: ext.has(Ext::Early),
             patient: opener.is_some(),
@@ -196,7 +215,7 @@ impl Link {
             quiet: ext.has(Ext::Silence),
         };
         let proxy = match opener {
-            None => ClientProxy::start(config),
+            None => ClientProxy::start_with(config, through),
             Some(opener) => ClientProxy::start_over_wires(config, opener),
         }
         .map_err(|source| LinkError::Socket {
@@ -214,7 +233,7 @@ impl Link {
             host: way.host(),
             reason: failure.status().reason.filter(|_| !matches!(way, Way::Direct(_))),
             port,
-            carrier: carrier_name(tcp),
+            carrier: name,
             limit: settings.connect_timeout,
         };
         let connection = match connect(kind, &mut info, &proxy, settings).await {
@@ -225,6 +244,12 @@ impl Link {
                 return Err(silent());
             }
             Err(error) => return Err(error),
+        };
+        let farewell = match proxy.means() {
+            // Nobody dials for us once we are gone.
+            Some(Means { is_wire: true, .. }) => None,
+            Some(means) => farewell.map(|f| Farewell { tcp: means == Means::TCP, ..f }),
+            None => farewell,
         };
         let timeouts = Timeouts::new(
             settings.alive_timeout,
@@ -244,6 +269,7 @@ impl Link {
                 bus,
                 ext,
                 heartbeat_timeout: settings.heartbeat_timeout,
+                may_use_login,
                 slots: Slots::new(ext),
             }),
         };
@@ -268,6 +294,13 @@ impl Link {
             return Err(error);
         }
         Ok(link)
+    }
+
+    /// Returns whether the path in use leads through the login.
+    #[must_use]
+    pub fn uses_login(&self) -> bool {
+        let means = self.shared.proxy.means();
+        self.shared.may_use_login && means.is_some_and(|means| means.is_wire)
     }
 
     /// Returns what a guard needs to end the server if we are killed.

@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use proxy::client::RenewReason;
 use proxy::driver::{ClientProxy, LinkState, Opener, Wire, WireEnd};
@@ -139,6 +139,21 @@ impl Way {
             }
         });
     }
+}
+
+/// Returns what opens paths to the server's port through the login, for as long as there is one.
+pub(super) fn through_login(login: &Weak<dyn Remote>, port: u16) -> Opener {
+    let login = login.clone();
+    Arc::new(move || {
+        let login = login.clone();
+        Box::pin(async move {
+            let gone = || io::Error::new(io::ErrorKind::NotConnected, "the login has ended");
+            let login = login.upgrade().ok_or_else(gone)?;
+            let target = Target::Tcp { host: "127.0.0.1".to_owned(), port };
+            let stream = login.dial(target).await;
+            stream.map(over_stream).map_err(|error| system_error(&error))
+        })
+    })
 }
 
 async fn by_command(settings: &Settings, template: &str, port: u16) -> io::Result<Wire> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::{ClientId, ServerId};
 
-use crate::path::{Carrier, Change};
+use crate::path::{Change, Means};
 use crate::seal::ProxyKey;
 use crate::socket::PathId;
 use crate::timers::{CONNECT_TIMEOUT, HEARTBEAT_TIMEOUT};
@@ -19,8 +19,10 @@ pub struct Config {
     pub server_id: ServerId,
     /// The key that auth packets are sealed with.
     pub proxy_key: ProxyKey,
-    /// What carries the packets.
-    pub carrier: Carrier,
+    /// How paths are opened, best first; never empty. Every one is tried at every address
+    /// before any is tried again, and while another one than the first is in use, the first is
+    /// tried at times (DESIGN D4). Default UDP alone.
+    pub means: Vec<Means>,
     /// Addresses of the server, best first; tried one at a time.
     pub candidates: Vec<SocketAddr>,
     /// How long the first connect, and each later attempt, may take. Several
@@ -45,7 +47,7 @@ pub struct Config {
 impl Config {
     /// Returns a configuration for UDP with the default timeouts.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         client_id: ClientId,
         server_id: ServerId,
         proxy_key: ProxyKey,
@@ -55,7 +57,7 @@ impl Config {
             client_id,
             server_id,
             proxy_key,
-            carrier: Carrier::Udp,
+            means: vec![Means::UDP],
             candidates,
             connect_timeout: CONNECT_TIMEOUT,
             tcp_pipelining: false,
@@ -86,8 +88,8 @@ pub enum Event {
     Open {
         /// The path to be.
         path: PathId,
-        /// What is to carry it.
-        carrier: Carrier,
+        /// By what means.
+        means: Means,
         /// Where to.
         remote: SocketAddr,
     },

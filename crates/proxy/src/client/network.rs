@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::{Client, Search, State};
+use crate::path::Route;
 
 impl Client {
     /// Reports that the system's addresses or routes may have changed.
@@ -30,9 +31,15 @@ impl Client {
             }
         };
         // A path that is asked for from the right address already, or in use, stays.
-        if !was_offline && route.is_some_and(|route| source(route.remote) == route.local_ip) {
+        let is_right = |route: Route| match route.local_ip {
+            Some(ours) => source(route.remote) == Some(ours),
+            // A wire: whoever opened it knows.
+            None => true,
+        };
+        if !was_offline && route.is_some_and(is_right) {
             return;
         }
+        self.tries.on_network(now);
         tracing::debug!("another way to the server");
         self.errors = super::ErrorSpacing::default();
         match std::mem::replace(&mut self.state, State::Idle) {

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::path::{Path, Route};
+use crate::path::{Means, Path, Route};
 use crate::socket::PathId;
-use crate::timers::{CALM, ERROR_SPACING_MAX, ERROR_SPACING_MIN};
+use crate::timers::{CALM, ERROR_SPACING_MAX, ERROR_SPACING_MIN, TRY_SPACING_MAX, TRY_SPACING_MIN};
 
 /// A proven path.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,11 @@ pub(super) enum Search {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) id: PathId,
+    /// Its place among all means at all addresses.
+    pub(super) index: usize,
+    pub(super) means: Means,
+    /// Made to find out if the best means works again; the path in use is good enough.
+    pub(super) is_try: bool,
     pub(super) remote: SocketAddr,
     pub(super) began: Instant,
     pub(super) deadline: Instant,
@@ -39,6 +44,41 @@ pub(super) struct Attempt {
     pub(super) allowance: u64,
     /// Which of the unanswered packets is copied there next.
     pub(super) next_copy: usize,
+}
+
+/// When the best means is tried again, while another one is in use.
+#[derive(Debug)]
+pub(super) struct Tries {
+    pub(super) at: Option<Instant>,
+    spacing: Duration,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { at: None, spacing: TRY_SPACING_MIN }
+    }
+}
+
+impl Tries {
+    /// A path was proven, by the best means or by another one.
+    pub(super) fn on_proven(&mut self, now: Instant, is_best: bool, same_network: bool) {
+        if is_best || !same_network {
+            *self = Self::default();
+        }
+        self.at = (!is_best).then_some(now + self.spacing);
+    }
+
+    /// The network changed: what did not work may work now.
+    pub(super) fn on_network(&mut self, now: Instant) {
+        self.spacing = TRY_SPACING_MIN;
+        self.at = self.at.map(|at| at.min(now + TRY_SPACING_MIN));
+    }
+
+    /// It is being tried.
+    pub(super) fn on_try(&mut self, now: Instant) {
+        self.spacing = (self.spacing * 2).min(TRY_SPACING_MAX);
+        self.at = Some(now + self.spacing);
+    }
 }
 
 /// Spaces renewals that are caused by errors.

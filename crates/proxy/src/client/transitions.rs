@@ -12,7 +12,7 @@ use super::{Client, Event};
 use crate::path::{Carrier, Change, Path, Route};
 use crate::seal::SEALED_LEN;
 use crate::socket::PathId;
-use crate::timers::{CANDIDATE_MIN, DRAIN, DUMMY_INTERVAL, RETRY_PAUSE};
+use crate::timers::{CANDIDATE_MIN, DRAIN, DUMMY_INTERVAL, MEANS_PATIENCE, RETRY_PAUSE};
 
 impl Client {
     /// Writes the next packet into `buf` that the path in use was given but
@@ -66,7 +66,8 @@ impl Client {
 
     /// The path being asked for is proven: use it.
     pub(super) fn on_proven(&mut self, now: Instant) {
-        let Some((id, route)) = self.attempt().and_then(|a| Some((a.id, a.route?))) else { return };
+        let found = self.attempt().and_then(|a| Some((a.id, a.index, a.route?)));
+        let Some((id, index, route)) = found else { return };
         let (old, was_down) = match &self.state {
             State::Roaming { live, .. } => (Some(*live), false),
             State::Down { old, .. } => (*old, true),
@@ -83,6 +84,9 @@ impl Client {
             Some(_) if was_down => Change::Restored { same_network },
             Some(_) => Change::Moved { same_network },
         };
+        self.candidate = index;
+        let is_best = index < self.config.candidates.len();
+        self.tries.on_proven(now, is_best, same_network);
         let path = Path { id, route };
         let next_dummy = (route.carrier == Carrier::Udp).then_some(now + DUMMY_INTERVAL);
         self.state = State::Up { live: Live { path, proven_at: now, next_dummy } };
@@ -112,25 +116,42 @@ impl Client {
 
     /// Begins to ask for a new path, at the candidate whose turn it is.
     pub(super) fn ask(&mut self, now: Instant) -> Search {
+        self.ask_at(now, self.candidate, false)
+    }
+
+    /// Begins to ask by the best means, while another one is in use.
+    pub(super) fn ask_for_better(&mut self, now: Instant) {
+        let State::Up { live } = &self.state else { return };
+        let live = *live;
+        self.tries.on_try(now);
+        let search = self.ask_at(now, 0, true);
+        self.state = State::Roaming { live, search };
+    }
+
+    fn ask_at(&mut self, now: Instant, index: usize, is_try: bool) -> Search {
         let candidates = self.config.candidates.len();
-        let Some(&remote) = self
-            .candidate
-            .checked_rem(candidates)
-            .and_then(|index| self.config.candidates.get(index))
-        else {
+        let ways = self.ways();
+        let index = index.checked_rem(ways).unwrap_or(0);
+        let remote = index.checked_rem(candidates).and_then(|i| self.config.candidates.get(i));
+        let means = index.checked_div(candidates).and_then(|i| self.config.means.get(i));
+        let (Some(&remote), Some(&means)) = (remote, means) else {
             self.last_error = Some("no address to connect to".into());
             return Search::Pausing { until: now + RETRY_PAUSE };
         };
         self.serial = self.serial.next();
         let id = PathId(self.next_path);
         self.next_path += 1;
-        let carrier = self.config.carrier;
-        let share = u32::try_from(candidates).unwrap_or(u32::MAX).max(1);
+        let share = u32::try_from(ways).unwrap_or(u32::MAX).max(1);
         let patience = (self.config.connect_timeout / share).max(CANDIDATE_MIN);
+        let patience =
+            if self.config.means.len() > 1 { patience.min(MEANS_PATIENCE) } else { patience };
         let deadline = now + patience.min(self.config.connect_timeout);
-        self.events.push_back(Event::Open { path: id, carrier, remote });
+        self.events.push_back(Event::Open { path: id, means, remote });
         Search::Asking(Attempt {
             id,
+            index,
+            means,
+            is_try,
             remote,
             began: now,
             deadline,
@@ -141,8 +162,36 @@ impl Client {
         })
     }
 
+    /// How many means there are, at how many addresses.
+    pub(super) fn ways(&self) -> usize {
+        self.config.candidates.len().saturating_mul(self.config.means.len())
+    }
+
+    /// Whether the next attempt is at something that was not tried in this round.
+    pub(super) fn has_others(&self) -> bool {
+        let next = self.candidate.wrapping_add(1);
+        self.config.means.len() > 1 && next.checked_rem(self.ways()).is_some_and(|rest| rest != 0)
+    }
+
+    /// An attempt at something better failed: what is in use goes on.
+    fn end_try(&mut self) -> bool {
+        let State::Roaming { live, search: Search::Asking(attempt) } = &self.state else {
+            return false;
+        };
+        if !attempt.is_try {
+            return false;
+        }
+        let (live, path) = (*live, attempt.id);
+        self.state = State::Up { live };
+        self.events.push_back(Event::Close { path });
+        true
+    }
+
     /// The attempt under way failed; the next one begins at `until`.
     pub(super) fn give_up_attempt(&mut self, until: Instant) {
+        if self.end_try() {
+            return;
+        }
         self.drop_attempt(until);
         self.events.push_back(Event::AttemptFailed { error: self.last_error.clone() });
     }
@@ -154,7 +203,9 @@ impl Client {
         let next = if self.offline { Search::Waiting } else { Search::Pausing { until } };
         let Some(search) = self.search_mut() else { return };
         if let Search::Asking(attempt) = std::mem::replace(search, next) {
-            self.candidate = self.candidate.wrapping_add(1);
+            if !attempt.is_try {
+                self.candidate = self.candidate.wrapping_add(1);
+            }
             self.events.push_back(Event::Close { path: attempt.id });
         }
     }
@@ -167,6 +218,11 @@ impl Client {
         };
         let since = if self.config.quiet { self.answers.silent_since()? } else { self.contact? };
         Some(since.max(live.proven_at) + self.config.heartbeat_timeout)
+    }
+
+    /// When the best means is to be tried, while another one is in use.
+    pub(super) fn try_at(&self) -> Option<Instant> {
+        matches!(self.state, State::Up { .. }).then_some(self.tries.at).flatten()
     }
 
     /// When what was sent on the path in use should have been answered.

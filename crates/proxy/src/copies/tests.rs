@@ -144,8 +144,8 @@ fn absurd_reports_change_nothing_worse_than_the_number_of_copies() {
 }
 
 #[test]
-fn a_round_trip_later_one_or_two_more_follow() {
-    for (lost, expected) in [(2, vec![3, 210]), (20, vec![0, 3, 8, 210, 213])] {
+fn a_round_trip_later_up_to_three_more_follow() {
+    for (lost, expected) in [(2, vec![3, 210, 213]), (20, vec![0, 3, 8, 210, 213, 218])] {
         let (mut copies, now) = enabled();
         learn(&mut copies, lost);
         let (echo, received) = copies.loss.base.unwrap();
@@ -219,7 +219,7 @@ fn type_keys(loss: f64, keys: u64, seed: u64) -> (Vec<u64>, u64) {
 
 #[test]
 fn keys_are_echoed_in_one_round_trip_however_much_is_lost_and_once_each_on_a_clean_link() {
-    for (loss, p99, most) in [(0.0, 104, 2), (0.05, 105, 9), (0.1, 110, 11), (0.2, 112, 13)] {
+    for (loss, p99, most) in [(0.0, 104, 2), (0.05, 105, 11), (0.1, 110, 13), (0.2, 112, 15)] {
         let (times, packets) = type_keys(loss, 2_000, 7);
         let index = times.len() * 99 / 100;
         assert!(times[index] <= p99, "{loss}: p99 {} ms", times[index]);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::hub::Hub;
 use super::monitor::Monitor;
@@ -14,7 +14,7 @@ use super::udp::source_to;
 use super::wire::Opener;
 use crate::client::{Client, Config, Event, RenewReason};
 use crate::copies::Report;
-use crate::path::{Change, Path, Route, Routes, SocketId, Verdict};
+use crate::path::{Change, Means, Path, Route, Routes, SocketId, Verdict};
 use crate::socket::{LinkChange, PacketSocket, PathId, Transmit};
 
 /// What the client proxy has to know; see the fields.
@@ -80,7 +80,18 @@ impl ClientProxy {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(config: ClientConfig) -> io::Result<Self> {
-        let proxy = Self::new(config, None)?;
+        Self::start_with(config, None)
+    }
+
+    /// As [`ClientProxy::start`]; `opener` opens those of [`ClientConfig::means`](Config::means)
+    /// that are wires.
+    ///
+    /// # Errors
+    /// As [`ClientProxy::start`].
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_with(config: ClientConfig, opener: Option<Opener>) -> io::Result<Self> {
+        let proxy = Self::new(config, opener)?;
         match Monitor::start() {
             Ok(monitor) => drop(tokio::spawn(watch_network(monitor, Arc::downgrade(&proxy.hub)))),
             Err(error) => tracing::debug!(%error, "changes of the network go unseen"),
@@ -89,7 +100,7 @@ impl ClientProxy {
         Ok(proxy)
     }
 
-    /// As [`ClientProxy::start`], but every path is a wire that `opener` opens; the candidate is
+    /// As [`ClientProxy::start_with`], where every path is a wire; the candidate is
     /// only a name for it. The network of this machine is somebody else's business.
     ///
     /// # Errors
@@ -123,6 +134,8 @@ impl ClientProxy {
             resolver: Resolve::Never,
             opener,
             refusals: Refusals::default(),
+            has_failed: false,
+            stirred: Arc::default(),
         });
         Ok(Self { hub, status })
     }
@@ -170,6 +183,22 @@ impl ClientProxy {
         status.local = active.and_then(|path| self.hub.local_addr(&path));
         status.remote = active.map(|path| path.route.remote);
         status
+    }
+
+    /// Waits until something genuine has come since the last call was ready.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped. One task at a time may wait.
+    pub async fn stirred(&self) {
+        let stirred = self.hub.look(|half| half.stirred.clone());
+        stirred.notified().await;
+    }
+
+    /// Returns by what means the path in use was opened.
+    #[must_use]
+    pub fn means(&self) -> Option<Means> {
+        let path = self.hub.look(|half| half.machine.active())?;
+        Some(Means { carrier: path.route.carrier, is_wire: self.hub.is_wire(&path) })
     }
 
     /// Returns a watch that changes with each transition of [`LinkStatus::state`],
@@ -249,6 +278,10 @@ struct ClientHalf {
     resolver: Resolve,
     opener: Option<Opener>,
     refusals: Refusals,
+    /// An attempt has failed.
+    has_failed: bool,
+    /// Something was accepted.
+    stirred: Arc<Notify>,
 }
 
 /// Refusals by the server's host.
@@ -330,6 +363,10 @@ impl ClientHalf {
         self.status.send_modify(|status| status.paths += 1);
         self.tell(Instant::now(), LinkState::Up, None);
         match change {
+            // The transport's first packets went where nothing comes from.
+            Change::First if self.has_failed => {
+                Some(Action::Link(LinkChange::Moved { same_network: false }))
+            }
             Change::First => None,
             Change::Moved { same_network } => {
                 Some(Action::Link(LinkChange::Moved { same_network }))
@@ -348,6 +385,7 @@ impl Half for ClientHalf {
 
     fn handle_accepted(&mut self, now: Instant, path: PathId) {
         self.machine.handle_accepted(now, path);
+        self.stirred.notify_one();
     }
 
     fn handle_copied(&mut self, path: PathId, bytes: u64) {
@@ -407,10 +445,12 @@ impl Half for ClientHalf {
         }
         loop {
             let action = match self.machine.poll_event()? {
-                Event::Open { path, carrier, remote } => Some(match self.opener.clone() {
-                    Some(opener) => Action::OpenWire { path, carrier, remote, opener },
-                    None => Action::Open { path, carrier, remote },
-                }),
+                Event::Open { path, means: Means { carrier, is_wire }, remote } => {
+                    Some(match self.opener.clone().filter(|_| is_wire) {
+                        Some(opener) => Action::OpenWire { path, carrier, remote, opener },
+                        None => Action::Open { path, carrier, remote },
+                    })
+                }
                 Event::Close { path } => Some(Action::Close(SocketId(path.0))),
                 Event::Proven { change, .. } => self.on_proven(change),
                 Event::AttemptFailed { error } => {
@@ -418,6 +458,7 @@ impl Half for ClientHalf {
                         // Silence is no refusal.
                         self.refusals.since = None;
                     }
+                    self.has_failed = true;
                     let state = self.status.borrow().state;
                     if state == LinkState::Lost {
                         self.resolver.ask();

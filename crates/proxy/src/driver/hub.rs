@@ -130,6 +130,11 @@ impl<H: Half> Hub<H> {
         }
     }
 
+    /// Whether a path is a wire.
+    pub(super) fn is_wire(&self, path: &Path) -> bool {
+        matches!(self.lock().ports.get(&path.route.socket), Some(Port::Wire { .. }))
+    }
+
     /// Closes all sockets; everybody who waits is told.
     pub(super) fn close(&self) {
         self.lock().close();

@@ -71,6 +71,16 @@ impl ServerProxy {
         Ok((proxy, events))
     }
 
+    /// Serves TCP listeners as well.
+    ///
+    /// # Errors
+    /// When a listener cannot be set up.
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn add_listeners(&self, listeners: Vec<TcpListener>) -> io::Result<()> {
+        listeners.into_iter().try_for_each(|listener| self.hub.add_listener(listener))
+    }
+
     fn new(config: ServerConfig) -> (Self, Events) {
         let (owner, events) = mpsc::unbounded_channel();
         let hub = Hub::new(ServerHalf { machine: Server::new(config), owner });

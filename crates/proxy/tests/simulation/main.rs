@@ -3,6 +3,7 @@
 
 mod connect;
 mod hostile;
+mod means;
 mod outage;
 mod reference;
 mod roam;

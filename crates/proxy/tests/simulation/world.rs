@@ -13,7 +13,7 @@ use proto::{ClientId, ServerId};
 use testkit::{Clock, Conditions, Link, Prng};
 use tssh_proxy::client::{self, Client};
 use tssh_proxy::server::{self, Server};
-use tssh_proxy::{Carrier, PathId, ProxyKey, Route, SocketId, Verdict};
+use tssh_proxy::{Carrier, Means, PathId, ProxyKey, Route, SocketId, Verdict};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub(crate) fn key() -> ProxyKey {
 pub(crate) fn client_config(carrier: Carrier) -> client::Config {
     let candidates = vec![server_addr()];
     client::Config {
-        carrier,
+        means: vec![Means::socket(carrier)],
         tcp_pipelining: true,
         ..client::Config::new(ClientId(11), ServerId(22), key(), candidates)
     }
@@ -121,7 +121,10 @@ pub(crate) struct World {
     /// Bytes the server sent to each address, and got from it.
     pub(crate) server_sent: BTreeMap<SocketAddr, usize>,
     pub(crate) server_got: BTreeMap<SocketAddr, usize>,
-    carrier: Carrier,
+    /// What carries packets of each address of the client.
+    carriers: BTreeMap<SocketAddr, Carrier>,
+    /// Drops everything that this carries.
+    pub(crate) firewall: Option<Carrier>,
     random: Prng,
     answers: u64,
     /// What was sent: when, by whom, how many bytes.
@@ -154,7 +157,8 @@ impl World {
             server_answers: false,
             server_sent: BTreeMap::new(),
             server_got: BTreeMap::new(),
-            carrier,
+            carriers: BTreeMap::new(),
+            firewall: None,
             random,
             answers: 0,
             trace: Vec::new(),
@@ -184,6 +188,16 @@ impl World {
             assert!(number < 90, "no first path: {:?}", world.client_events);
         }
         world.bus_up();
+        world
+    }
+
+    /// A world whose client has all means, best first, and which has not started. What is accepted
+    /// is acknowledged.
+    pub(crate) fn with_all_means(seed: u64, conditions: Conditions) -> Self {
+        let mut world = Self::with_carrier(seed, conditions, Carrier::Udp);
+        let means = vec![Means::UDP, Means::TCP, Means::wire(Carrier::Tcp)];
+        world.client = Client::new(client::Config { means, ..client_config(Carrier::Udp) });
+        (world.client_answers, world.server_answers) = (true, true);
         world
     }
 
@@ -337,7 +351,7 @@ impl World {
     }
 
     fn server_route(&self, client_addr: SocketAddr) -> Route {
-        match self.carrier {
+        match self.carriers.get(&client_addr).copied().unwrap_or(Carrier::Udp) {
             Carrier::Udp => Route::udp(SocketId(0), client_addr, None),
             // Every connection is a socket of its own.
             Carrier::Tcp => Route::tcp(SocketId(client_addr.port().into()), client_addr, None),
@@ -393,9 +407,10 @@ impl World {
         while let Some(event) = self.client.poll_event() {
             busy = true;
             match &event {
-                client::Event::Open { path, .. } => {
+                client::Event::Open { path, means, .. } => {
                     let port = 40_000 + u16::try_from(path.0).expect("few paths");
                     let addr = SocketAddr::new(self.at.ip(), port);
+                    self.carriers.insert(addr, means.carrier);
                     self.sockets.insert(SocketId(path.0), (self.at, addr));
                     self.client.handle_opened(now, *path, Some(self.at.ip()));
                 }
@@ -436,6 +451,9 @@ impl World {
     fn client_transmits(&mut self, socket: SocketId, bytes: Vec<u8>) {
         let Some(&(network, client_addr)) = self.sockets.get(&socket) else { return };
         self.trace.push((self.clock.elapsed(), "client", bytes.len()));
+        if self.firewall.is_some_and(|carrier| self.carriers.get(&client_addr) == Some(&carrier)) {
+            return;
+        }
         let now = self.now();
         if let Some([up, _]) = self.links.get_mut(&network) {
             up.send(now, Packet { client_addr, bytes });
@@ -482,6 +500,9 @@ impl World {
 
     fn server_transmits(&mut self, client_addr: SocketAddr, bytes: Vec<u8>) {
         *self.server_sent.entry(client_addr).or_default() += bytes.len();
+        if self.firewall.is_some_and(|carrier| self.carriers.get(&client_addr) == Some(&carrier)) {
+            return;
+        }
         let network =
             [Network::Wifi, Network::Cellular].into_iter().find(|n| n.ip() == client_addr.ip());
         let now = self.now();
