@@ -5,8 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use e2e::{Mode, Running, World, in_modes, say_skipped, wait_for, wait_until};
-use rustix::process::Signal;
+use e2e::{Mode, Running, Stdin, World, in_modes, say_skipped, wait_for, wait_until};
 
 /// An X server without a screen to look at, and the cookies for it.
 struct Server {
@@ -93,12 +92,13 @@ fn far_programs_reach_the_display_with_trust_and_without(mode: Mode) {
     world.wait_until_nothing_runs();
 }
 
-/// A session whose program does nothing but say which display it has.
+/// A session whose program says which display it has, and waits for its end of input.
 fn hold(world: &World, server: &Server, options: &[&str]) -> (Running, String) {
     let run = world.ssh(options).env("DISPLAY", &server.display);
     let running = run
         .env("XAUTHORITY", &server.cookies)
-        .command(["echo \"at $DISPLAY.\"; exec sleep 1000"])
+        .stdin(Stdin::Open)
+        .command(["echo \"at $DISPLAY.\"; exec cat"])
         .start();
     running.wait_for_stdout(".\n");
     let said = running.stdout();
@@ -107,11 +107,12 @@ fn hold(world: &World, server: &Server, options: &[&str]) -> (Running, String) {
     (running, display)
 }
 
-in_modes!(everywhere, whoever_does_not_know_the_cookie_gets_no_further);
+// Not with OpenSSH's own client, which now and then does not end after such a refusal.
+in_modes!(tssh, whoever_does_not_know_the_cookie_gets_no_further);
 fn whoever_does_not_know_the_cookie_gets_no_further(mode: Mode) {
     let Some((world, _dir)) = world(mode, ALLOWED) else { return };
     let Some(server) = Server::start(&world) else { return };
-    let (client, display) = hold(&world, &server, &["-Y"]);
+    let (mut client, display) = hold(&world, &server, &["-Y"]);
     let number = display.strip_prefix("localhost:").and_then(|rest| rest.strip_suffix(".0"));
     let number: u16 = number.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{display}"));
     assert!((50..1000).contains(&number), "X11DisplayOffset");
@@ -124,8 +125,8 @@ fn whoever_does_not_know_the_cookie_gets_no_further(mode: Mode) {
     let _ = stream.read_to_end(&mut answer);
     assert_eq!(answer, b"");
     client.wait_for_stderr("X11 connection rejected because of wrong authentication.");
-    client.signal(Signal::TERM);
-    let _ = client.wait();
+    client.close_stdin();
+    client.wait().assert_status(0);
     wait_until("the display is given up", || {
         TcpStream::connect((Ipv4Addr::LOCALHOST, 6000 + number)).is_err()
     });
