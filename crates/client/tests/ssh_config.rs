@@ -298,7 +298,7 @@ const CASES: &[Case] = &[
         "ProxyJump none",
         "ProxyJump none\nProxyCommand nc\n",
         &["a"],
-        &["proxyjump", "proxycommand"],
+        &["proxyjump", "proxycommand nc"],
     ),
     case("a comment behind jump hosts", "ProxyJump x # y\n", &["a"], &["proxyjump x"]),
     case("a jump to the host itself", "ProxyJump a\n", &["a"], &["refused"]),

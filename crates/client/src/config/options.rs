@@ -127,6 +127,9 @@ impl Options {
             // In OpenSSH `none` leaves a time unset, so that a later line still counts.
             Form::Time if values.first().is_some_and(|word| word == "none") => {}
             _ => {
+                if keyword.name == "proxycommand" && self.has_no_jump() {
+                    self.settings.remove(keyword.slot);
+                }
                 self.settings.entry(keyword.slot).or_insert(Setting {
                     keyword,
                     values,
@@ -135,6 +138,14 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Whether ProxyJump is `none`, which keeps other jump hosts out, but no ProxyCommand.
+    fn has_no_jump(&self) -> bool {
+        self.settings.get("proxy").is_some_and(|setting| {
+            let is_none = |word: &String| word.eq_ignore_ascii_case("none");
+            setting.keyword.name == "proxyjump" && setting.values.iter().any(is_none)
+        })
     }
 
     /// Adds a forward of the command line, which has been checked.
