@@ -63,6 +63,7 @@ async fn one(sshd: &Sshd) -> (Duration, Duration) {
         pty: None,
         env: Vec::new(),
         agent: false,
+        x11: false,
     };
     let mut session = login.open_session(request).await.expect("a session");
     session.output.read_u8().await.expect("output");

@@ -109,6 +109,7 @@ pub async fn start_server(
         pty: Some(PtyRequest { term: term.to_owned(), size: PTY_SIZE, modes: Vec::new() }),
         env,
         agent: false,
+        x11: false,
     };
     let mut session = match login.open_session(request).await {
         Ok(session) => session,

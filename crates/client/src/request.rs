@@ -40,7 +40,7 @@ pub(crate) fn session(
             reporter.warning(&format_args!("{name} is not UTF-8 and is not sent"));
         }
     }
-    Ok(Some(SessionRequest { program, pty, env: env(settings), agent: true }))
+    Ok(Some(SessionRequest { program, pty, env: env(settings), agent: true, x11: true }))
 }
 
 /// ssh's words.

@@ -50,6 +50,7 @@ fn exec(command: &str) -> SessionRequest {
         pty: None,
         env: Vec::new(),
         agent: false,
+        x11: false,
     }
 }
 
@@ -104,6 +105,7 @@ async fn a_shell_gets_a_terminal_with_our_size_and_follows_it() {
         }),
         env: vec![("TSSH_TEST".into(), "sent".into())],
         agent: false,
+        x11: false,
     };
     let mut session = within(login.open_session(request)).await.expect("a shell");
     assert!(session.error.is_none(), "a terminal mixes the two");
@@ -216,6 +218,7 @@ async fn a_subsystem_runs_and_an_unknown_one_is_refused_without_harm() {
         pty: None,
         env: Vec::new(),
         agent: false,
+        x11: false,
     };
     match within(login.open_session(subsystem("nonsense"))).await {
         Err(RemoteError::Refused { reason, .. }) => {

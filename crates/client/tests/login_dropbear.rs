@@ -127,7 +127,7 @@ impl Dropbear {
 
 async fn assert_runs(login: &Login) {
     let program = Program::Exec(b"echo out; echo err >&2; exit 7".to_vec());
-    let request = SessionRequest { program, pty: None, env: Vec::new(), agent: false };
+    let request = SessionRequest { program, pty: None, env: Vec::new(), agent: false, x11: false };
     let mut session = login.open_session(request).await.expect("it starts");
     let mut output = String::new();
     session.output.read_to_string(&mut output).await.expect("readable");

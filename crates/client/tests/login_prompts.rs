@@ -91,6 +91,7 @@ async fn a_right_password_logs_in_after_a_wrong_one() {
         pty: None,
         env: Vec::new(),
         agent: false,
+        x11: false,
     };
     let session = login.open_session(request).await.expect("a session");
     assert_eq!(session.end.await, SessionEnd::Exited(5));
@@ -109,6 +110,7 @@ async fn a_status_counts_only_when_all_output_has_come() {
         pty: None,
         env: Vec::new(),
         agent: false,
+        x11: false,
     };
     let mut session = login.open_session(request).await.expect("a session");
     let mut more = [0; 5];

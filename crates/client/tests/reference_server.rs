@@ -225,6 +225,7 @@ fn terminal(program: Program) -> SessionRequest {
         pty: Some(PtyRequest { term: "xterm".into(), size, modes: vec![(53, 1)] }),
         env: Vec::new(),
         agent: false,
+        x11: false,
     }
 }
 
@@ -347,6 +348,7 @@ async fn a_command_is_said_in_the_reference_s_words_and_order() {
         pty: None,
         env: vec![("LANG".into(), "C".into())],
         agent: false,
+        x11: false,
     };
     assert_eq!(run(request, &record).await, SessionEnd::Exited(7));
     let mut lines = record.lines();
@@ -378,6 +380,7 @@ async fn a_shell_is_said_in_the_reference_s_words_and_order() {
         pty: Some(PtyRequest { term: "xterm-256color".into(), size, modes: vec![(53, 1)] }),
         env: Vec::new(),
         agent: false,
+        x11: false,
     };
     assert_eq!(run(request, &record).await, SessionEnd::Exited(7));
     assert_eq!(

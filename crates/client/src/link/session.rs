@@ -54,6 +54,7 @@ pub(super) async fn open(
         start.agent = Some(AgentRequest { channel_type: AGENT_CHANNEL.into() });
     }
     if let Some(x11) = link.x11.get()
+        && request.x11
         && start.subsystem.is_empty()
     {
         start.x11 = Some(proto::open::X11Request {
@@ -329,6 +330,7 @@ mod tests {
             pty: None,
             env: Vec::new(),
             agent: false,
+            x11: false,
         }
     }
 
@@ -352,6 +354,7 @@ mod tests {
             }),
             env: Vec::new(),
             agent: false,
+            x11: false,
         };
         assert_eq!(
             start_message(1, &request, ExtSet::NONE).unwrap().to_json(),
@@ -373,6 +376,7 @@ mod tests {
             pty: None,
             env: vec![("LANG".into(), "C".into())],
             agent: false,
+            x11: false,
         };
         let start = start_message(3, &request, ExtSet::NONE).unwrap();
         assert_eq!(start.to_json(), r#"{"ID":3,"Subs":"sftp"}"#);

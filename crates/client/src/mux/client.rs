@@ -447,7 +447,7 @@ fn new_session(settings: &Settings, request: SessionRequest) -> NewSession {
     let term = pty.as_ref().map(|PtyRequest { term, .. }| term.clone()).unwrap_or_default();
     NewSession {
         wants_tty: pty.is_some(),
-        wants_x11: false,
+        wants_x11: settings.forwards.x11.enabled,
         wants_agent: settings.forwards.agent != ForwardAgent::No,
         is_subsystem,
         escape: settings.escape_char,

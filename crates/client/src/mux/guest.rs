@@ -48,6 +48,7 @@ pub(super) async fn session(
         pty,
         env: asked.environment.iter().filter_map(|variable| split(variable)).collect(),
         agent,
+        x11: asked.wants_x11,
     };
     let mut gone: BoxFuture<'_, ()> = Box::pin(master.until_gone(channel));
     let opened = tokio::select! {

@@ -13,11 +13,12 @@
 
 pub(crate) mod forward;
 mod pipe;
+mod sink;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -32,6 +33,7 @@ use super::{
 use crate::config::forward::Listen;
 use crate::login::{Login, lost_reason};
 use pipe::PipeWriter;
+use sink::Sink;
 
 impl Remote for Login {
     fn open_session(
@@ -114,7 +116,7 @@ async fn open_session(
     };
     let (read, write) = channel.split();
     let agent = request.agent && login.shared.listeners.serves_agent();
-    let x11 = login.shared.listeners.x11();
+    let x11 = login.shared.listeners.x11().filter(|_| request.x11);
     if !written && write_requests(&write, &request, agent, x11.as_ref()).await.is_err() {
         return Err(lost_reason(login.shared.ended().await));
     }
@@ -256,14 +258,11 @@ impl Session {
 
     fn into_remote(self, pty: bool) -> RemoteSession {
         let mut closed = self.closed;
-        let input = Input {
-            writer: self.writer,
-            closed: Box::pin(async move {
-                // Without its sender the session is closed as well.
-                let _ = closed.wait_for(|&closed| closed).await;
-            }),
-            _life: self.life.clone(),
+        let ended = async move {
+            // Without its sender the session is closed as well.
+            let _ = closed.wait_for(|&closed| closed).await;
         };
+        let input = Sink::new(self.writer, Box::pin(ended), self.life.clone());
         let reader = |pipe| -> Box<dyn AsyncRead + Send + Unpin> {
             Box::new(Output { pipe, _life: self.life.clone() })
         };
@@ -384,54 +383,6 @@ impl SessionControl for Control {
 
     fn signal(&self, name: &str) -> bool {
         self.0.send(Command::Signal(name.to_owned())).is_ok()
-    }
-}
-
-/// The program's standard input.
-struct Input {
-    writer: Pin<Box<dyn AsyncWrite + Send>>,
-    /// Ready when the channel is closed: no window will open then, and a
-    /// write would wait for ever.
-    closed: BoxFuture<'static, ()>,
-    _life: Life,
-}
-
-impl Input {
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> bool {
-        let closed = self.closed.as_mut().poll(cx).is_ready();
-        if closed {
-            self.closed = Box::pin(std::future::ready(()));
-        }
-        closed
-    }
-}
-
-impl AsyncWrite for Input {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.poll_closed(cx) {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0)); // russh takes an empty write for an error
-        }
-        self.writer.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_closed(cx) {
-            return Poll::Ready(Ok(()));
-        }
-        // An end of input that can no longer be delivered is of no interest.
-        let _ = ready!(self.writer.as_mut().poll_shutdown(cx));
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -167,6 +167,8 @@ pub struct SessionRequest {
     pub env: Vec<(String, String)>,
     /// Whether the program may use the agent of this side, if one is forwarded.
     pub agent: bool,
+    /// Whether the program may use the display of this side, if one is forwarded.
+    pub x11: bool,
 }
 
 /// What a session runs.

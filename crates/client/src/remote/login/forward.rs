@@ -12,11 +12,12 @@ use std::task::{Context, Poll, ready};
 
 use russh::client::{ChannelOpenHandle, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{Semaphore, mpsc, watch};
 use transport::relay::{FarRead, FarWrite};
 
 use super::pipe::{self, PipeReader, PipeWriter};
+use super::sink::Sink;
 use crate::config::forward::Listen;
 use crate::login::{Login, lost_reason};
 use crate::remote::{BoxFuture, RemoteError, RemoteListener, RemoteStream, Target, X11Request};
@@ -251,12 +252,11 @@ pub(crate) fn stream(channel: Channel<Msg>) -> RemoteStream {
     let life = Arc::new(Life(Some(write)));
     RemoteStream {
         read: Box::new(Reader { pipe, state: state.clone(), _life: Arc::clone(&life) }),
-        write: Box::new(Writer {
+        write: Box::new(Sink::new(
             writer,
-            closed: Box::pin(closed(state.clone())),
-            state,
-            _life: life,
-        }),
+            Box::pin(closed(state.clone())),
+            Kept { state, _life: life },
+        )),
     }
 }
 
@@ -346,56 +346,15 @@ impl FarRead for Reader {
     fn abort(&mut self) {}
 }
 
-struct Writer {
-    writer: Pin<Box<dyn AsyncWrite + Send>>,
-    /// Ready when no window will open any more.
-    closed: BoxFuture<'static, ()>,
+/// What a connection's writing end keeps.
+struct Kept {
     state: watch::Receiver<State>,
     _life: Arc<Life>,
 }
 
-impl Writer {
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> bool {
-        let closed = self.closed.as_mut().poll(cx).is_ready();
-        if closed {
-            self.closed = Box::pin(std::future::ready(()));
-        }
-        closed
-    }
-}
-
-impl AsyncWrite for Writer {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.poll_closed(cx) {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0)); // russh takes an empty write for an error
-        }
-        self.writer.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_closed(cx) {
-            return Poll::Ready(Ok(()));
-        }
-        // An end that can no longer be delivered is of no interest.
-        let _ = ready!(self.writer.as_mut().poll_shutdown(cx));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl FarWrite for Writer {
+impl FarWrite for Sink<Kept> {
     fn stopped(&self) -> BoxFuture<'static, bool> {
-        let state = self.state.clone();
+        let state = self.kept.state.clone();
         Box::pin(async {
             closed(state).await;
             false
