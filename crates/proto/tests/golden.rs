@@ -61,7 +61,8 @@ fn with_no_extension_our_info_has_the_reference_s_fields_only() {
     assert_eq!(
         extended,
         format!(
-            "{},\"Ext\":[\"early\",\"command\",\"modes\",\"signal\",\"goodbye\",\"rekey\",\"listen\"]}}",
+            "{},\"Ext\":[\"early\",\"command\",\"modes\",\"signal\",\"goodbye\",\"rekey\",\
+             \"listen\",\"loss\",\"silence\",\"tcp\"]}}",
             &plain[..plain.len() - 1]
         )
     );
