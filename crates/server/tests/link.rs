@@ -13,8 +13,7 @@ use proto::codec;
 use proto::ext::{Ext, ExtSet};
 use proto::json::Bytes;
 use proto::open::{
-    BusMessage, DialMessage, DialResponse, IdMessage, ListenMessage, Outcome, Response as _,
-    Timeouts,
+    BusMessage, DialMessage, DialResponse, IdMessage, Outcome, Response as _, Timeouts,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tsshd::link::End;
@@ -286,15 +285,6 @@ async fn a_dialled_connection_carries_bytes_and_both_ends() {
     let mut text = String::new();
     common::soon("answer", recv.read_to_string(&mut text)).await.unwrap();
     assert_eq!(text, "answer");
-}
-
-#[tokio::test]
-async fn what_is_not_there_yet_is_refused_as_prohibited() {
-    let client = Client::start().await;
-    let (mut send, mut recv) = open(&client.connection, "listen-udp").await;
-    write(&mut send, &ListenMessage { net: "udp".into(), addr: "127.0.0.1:0".into() }).await;
-    let outcome: Outcome = read(&mut recv).await;
-    assert_eq!((outcome.is_success(), outcome.code), (false, 101));
 }
 
 /// Lines of 100 bytes, numbered.
