@@ -173,7 +173,7 @@ impl Run {
         if !settings.control.master.lends() {
             return Ok(None);
         }
-        let agent = self.own_agent();
+        let agent = self.agent_socket();
         match Sharing::start(path, remote.clone(), forwarder.clone(), settings, agent) {
             Ok(sharing) => Ok(Some(sharing)),
             Err(error @ ListenError::Taken(_)) => {

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::dial::system_words;
-use super::ui::{Echo, Ui};
+use super::ui::{Echo, Ui, printable};
 use crate::config::answers::{Answer, of_key};
 use crate::config::percent;
 use crate::config::settings::Settings;
@@ -109,10 +109,14 @@ impl<'a> Kept<'a> {
             'n' => Some(settings.original_host.clone()),
             'p' => Some(settings.port.to_string()),
             'r' => Some(settings.user.clone()),
-            'q' if name.starts_with("otp") => Some(question.to_owned()),
+            'q' if name.starts_with("otp") => Some(printable(question)),
             _ => None,
         };
         let words = shlex::split(command).ok_or("a quote in its command is not closed")?;
+        // What the server says must not be taken for an option.
+        if question.starts_with('-') && words.iter().any(|word| word.starts_with("%q")) {
+            return Err("the question looks like an option".to_owned());
+        }
         let words = words.iter().map(|word| percent(word, token)).collect::<Result<Vec<_>, _>>()?;
         let (program, arguments) = words.split_first().ok_or("its command is empty")?;
         let failed = |error: std::io::Error| format!("{program}: {}", system_words(&error));

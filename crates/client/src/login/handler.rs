@@ -309,7 +309,7 @@ impl russh::client::Handler for Connection {
         if let FirstFlight::Waiting(request) = &*flight
             && let Some(channel) = channel_being_opened(session)
         {
-            if let Some(x11) = self.shared.listeners.x11() {
+            if let Some(x11) = self.shared.listeners.x11().filter(|_| request.x11) {
                 let X11Request { protocol, cookie, screen, .. } = &x11;
                 session.request_x11(channel, true, false, protocol, cookie, *screen)?;
             }

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -137,9 +138,12 @@ pub async fn attach(
             if error.kind() == io::ErrorKind::ConnectionRefused
                 && settings.control.master.lends() =>
         {
-            // Its owner is gone; ours will stand there.
-            tracing::debug!(path = %path.display(), "stale control socket removed");
-            let _ = std::fs::remove_file(path);
+            // Its owner is gone; ours will stand there. A file of another kind is somebody's.
+            let found = std::fs::symlink_metadata(path);
+            if found.is_ok_and(|found| found.file_type().is_socket()) {
+                tracing::debug!(path = %path.display(), "stale control socket removed");
+                let _ = std::fs::remove_file(path);
+            }
             return None;
         }
         Err(error) => {

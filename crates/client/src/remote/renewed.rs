@@ -16,8 +16,9 @@ use super::{
     BoxFuture, Remote, RemoteError, RemoteListener, RemoteSession, RemoteStream, SessionRequest,
     Target,
 };
-use crate::config::Settings;
+use crate::config::answers::Answers;
 use crate::config::forward::Listen;
+use crate::config::{Settings, StrictHostKeyChecking};
 use crate::login::{self, Echo, Login, PromptError, Ui};
 
 /// How long a login may take to open a connection before it counts as gone. A jump host that is
@@ -37,8 +38,11 @@ impl Renewed {
     #[must_use]
     pub fn new(login: Login, settings: &Settings, before: Option<Arc<dyn Remote>>) -> Self {
         let mut settings = settings.clone();
-        // Somebody may be typing into a program by then.
+        // Somebody may be typing into a program by then: nothing is asked, and no host is taken
+        // whose key is not known, or is another one now. No password goes out unseen.
         settings.batch_mode = true;
+        settings.strict_host_key_checking = StrictHostKeyChecking::Yes;
+        settings.answers = Answers::default();
         Self { settings, before, login: Mutex::new(Some(Arc::new(login))) }
     }
 

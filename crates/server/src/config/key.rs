@@ -4,8 +4,10 @@
 //! named by `SSH_USER_AUTH` says which key it was, and its line can be found again. The options
 //! become settings that restrict like a file of sshd_config, and are named in refusals as such.
 //!
-//! Options of several lines for one key add up, and a key whose line is not found counts as
-//! one that may be restricted. Nothing here can relax anything.
+//! Where several lines name one key, in one file or in several, all of them have to allow what is
+//! done: which one sshd took may hang on the time and on the client's address. A key whose line is
+//! not found, and one whose files are not known for certain, may be restricted in any way.
+//! Nothing here can relax anything.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,7 @@ use crate::sys::account::Account;
 /// Where sshd looks for keys if nothing is said.
 const USUAL_FILES: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
 
-/// Reads the restrictions of the keys that `auth_info` names, one configuration for each.
+/// Reads the restrictions of the keys that `auth_info` names, one configuration for each line.
 ///
 /// `auth_info` is the content of the file `SSH_USER_AUTH`; `config` the system's, if it can be read.
 pub(super) fn restrictions(
@@ -25,7 +27,7 @@ pub(super) fn restrictions(
 ) -> Vec<SshdConfig> {
     let keys = auth_info.lines().filter_map(|line| line.strip_prefix("publickey "));
     let files = key_files(config, account);
-    keys.map(|key| of_key(key, &files)).collect()
+    keys.flat_map(|key| of_key(key, &files)).collect()
 }
 
 /// The files in which sshd looks for this account's keys.
@@ -59,26 +61,29 @@ fn expanded(pattern: &str, account: &Account) -> String {
 }
 
 /// Returns the restrictions of `key`, a type and a key in base64.
-fn of_key(key: &str, files: &[PathBuf]) -> SshdConfig {
+fn of_key(key: &str, files: &[PathBuf]) -> Vec<SshdConfig> {
     let mut words = key.split_whitespace();
     let (kind, blob) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut found = Vec::new();
     for path in files {
-        let Ok(text) = std::fs::read(path) else { continue };
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(_) => {
+                found.push(SshdConfig::unknown(path));
+                continue;
+            }
+        };
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().filter_map(|line| options_of(line, kind, blob));
-        let mut found = false;
-        let mut settings = String::new();
-        for options in lines {
-            found = true;
-            settings.push_str(&as_settings(options));
-        }
-        if found {
-            return SshdConfig::of_text(path, &settings);
-        }
+        found.extend(lines.map(|options| SshdConfig::of_text(path, &as_settings(options))));
     }
-    // Of a command's answer, or a certificate: what it may do cannot be known.
-    let path = files.first().map_or(Path::new("authorized_keys"), PathBuf::as_path);
-    SshdConfig::unknown(path)
+    if found.is_empty() {
+        // Of a command's answer, or a certificate: what it may do cannot be known.
+        let path = files.first().map_or(Path::new("authorized_keys"), PathBuf::as_path);
+        found.push(SshdConfig::unknown(path));
+    }
+    found
 }
 
 /// Returns the options in front of the key, if a line is for it.
@@ -239,6 +244,21 @@ mod tests {
         }
         assert_eq!(value(&config, "permittty"), None);
         assert_eq!(value(&config, "permitlisten").as_deref(), Some("8080"));
+    }
+
+    #[test]
+    fn every_line_of_the_key_has_to_allow_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".ssh")).unwrap();
+        let write = |name, text| std::fs::write(dir.path().join(".ssh").join(name), text).unwrap();
+        write("authorized_keys", "from=\"10.0.0.0/8\" ssh-ed25519 AAAA\nno-pty ssh-ed25519 AAAA\n");
+        write("authorized_keys2", "permitopen=\"db:1\" ssh-ed25519 AAAA\n");
+        let all = restrictions("publickey ssh-ed25519 AAAA\n", None, &account(dir.path()));
+        let says = |keyword| all.iter().filter_map(|c| value(c, keyword)).collect::<Vec<_>>();
+        assert_eq!(
+            (all.len(), says("permittty"), says("permitopen")),
+            (3, vec!["no".into()], vec!["db:1".into()])
+        );
     }
 
     #[test]

@@ -95,15 +95,19 @@ impl Policy {
 
     /// Restricts to what the keys may do that sshd names in the file at `path` (ExposeAuthInfo).
     fn keep_to_keys(&mut self, path: &Path, account: &Account) {
-        let config = match &self.system {
-            System::Read(file) => Some(file),
-            System::Missing | System::Unreadable(_) => None,
+        let (config, is_certain) = match &self.system {
+            System::Read(file) => {
+                let files = file.values("authorizedkeysfile");
+                (Some(file), files.iter().all(|candidate| candidate.certain))
+            }
+            System::Missing => (None, true),
+            System::Unreadable(_) => (None, false),
         };
-        match std::fs::read_to_string(path) {
-            Ok(info) => self.keys = key::restrictions(&info, config, account),
+        self.keys = match std::fs::read_to_string(path) {
+            Ok(info) if is_certain => key::restrictions(&info, config, account),
             // Whoever logged in may be restricted.
-            Err(_) => self.keys = vec![SshdConfig::unknown(path)],
-        }
+            _ => vec![SshdConfig::unknown(path)],
+        };
     }
 
     /// `original_command` is what sshd says was asked for when it ran a forced command.

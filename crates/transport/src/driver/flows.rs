@@ -10,13 +10,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::channels::{Receiver, SendError, Sender};
@@ -27,6 +26,9 @@ const MAX_PEERS: usize = 1024;
 /// Datagrams of one peer that may wait (PROTOCOL §6.9), and their bytes.
 const MAX_WAITING: usize = 1024;
 const MAX_WAITING_BYTES: usize = 2 << 20;
+
+/// Bytes that may wait from all peers of one socket: who sends from where can be made up.
+const MAX_WAITING_IN_ALL: usize = 16 << 20;
 
 /// The longest datagram there is.
 const LARGEST: usize = 65535;
@@ -135,7 +137,9 @@ impl<P: Pipe> Outlet for ToConnected<P> {
 /// A socket's peers, told apart.
 pub struct Peers<S: Socket> {
     socket: Arc<S>,
-    flows: HashMap<S::Peer, Arc<Waiting>>,
+    flows: HashMap<S::Peer, Waiting>,
+    /// Room for what waits, in bytes.
+    room: Arc<Semaphore>,
     buffer: Vec<u8>,
 }
 
@@ -143,7 +147,8 @@ impl<S: Socket> Peers<S> {
     /// Returns the peers of `socket`; there is none at first.
     #[must_use]
     pub fn new(socket: S) -> Self {
-        Self { socket: Arc::new(socket), flows: HashMap::new(), buffer: vec![0; LARGEST] }
+        let room = Arc::new(Semaphore::new(MAX_WAITING_IN_ALL));
+        Self { socket: Arc::new(socket), flows: HashMap::new(), room, buffer: vec![0; LARGEST] }
     }
 
     /// Waits for somebody new, handing out the datagrams of those who are known.
@@ -161,7 +166,7 @@ impl<S: Socket> Peers<S> {
             };
             let payload = Bytes::copy_from_slice(self.buffer.get(..len).unwrap_or_default());
             if let Some(waiting) = self.flows.get(&peer)
-                && waiting.push(payload.clone())
+                && waiting.push(payload.clone(), &self.room)
             {
                 continue;
             }
@@ -171,12 +176,10 @@ impl<S: Socket> Peers<S> {
                 continue;
             }
             let (queue, incoming) = mpsc::channel(MAX_WAITING);
-            let waiting = Arc::new(Waiting { queue, bytes: AtomicUsize::new(0) });
-            waiting.push(payload);
-            self.flows.insert(peer.clone(), waiting.clone());
-            // The flow must not keep its own queue open.
-            let bytes = Arc::downgrade(&waiting);
-            return Flow { socket: self.socket.clone(), peer, incoming, waiting: bytes };
+            let waiting = Waiting { queue, room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) };
+            waiting.push(payload, &self.room);
+            self.flows.insert(peer.clone(), waiting);
+            return Flow { socket: self.socket.clone(), peer, incoming };
         }
     }
 }
@@ -187,23 +190,30 @@ impl<S: Socket> fmt::Debug for Peers<S> {
     }
 }
 
-/// What waits from one peer.
+/// Where the datagrams of one peer wait.
 struct Waiting {
-    queue: mpsc::Sender<Bytes>,
-    bytes: AtomicUsize,
+    queue: mpsc::Sender<Queued>,
+    /// Room of this peer, in bytes.
+    room: Arc<Semaphore>,
+}
+
+/// A datagram that waits, and the room it takes.
+struct Queued {
+    payload: Bytes,
+    _room: [OwnedSemaphorePermit; 2],
 }
 
 impl Waiting {
     /// Queues or drops a datagram; returns whether its flow still exists.
-    fn push(&self, payload: Bytes) -> bool {
-        let len = payload.len();
-        // Counted first: whoever takes it out counts it off.
-        if self.bytes.fetch_add(len, Relaxed) + len <= MAX_WAITING_BYTES
-            && self.queue.try_send(payload).is_ok()
-        {
-            return true;
+    fn push(&self, payload: Bytes, of_all: &Arc<Semaphore>) -> bool {
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let take = |room: &Arc<Semaphore>| room.clone().try_acquire_many_owned(len).ok();
+        if let (Some(own), Some(shared)) = (take(&self.room), take(of_all)) {
+            let queued = Queued { payload, _room: [own, shared] };
+            if self.queue.try_send(queued).is_ok() {
+                return true;
+            }
         }
-        self.bytes.fetch_sub(len, Relaxed);
         !self.queue.is_closed()
     }
 }
@@ -212,17 +222,13 @@ impl Waiting {
 pub struct Flow<S: Socket> {
     socket: Arc<S>,
     peer: S::Peer,
-    incoming: mpsc::Receiver<Bytes>,
-    waiting: std::sync::Weak<Waiting>,
+    incoming: mpsc::Receiver<Queued>,
 }
 
 impl<S: Socket> Near for Flow<S> {
     async fn recv(&mut self) -> io::Result<Bytes> {
-        let payload = self.incoming.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if let Some(waiting) = self.waiting.upgrade() {
-            waiting.bytes.fetch_sub(payload.len(), Relaxed);
-        }
-        Ok(payload)
+        let queued = self.incoming.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(queued.payload)
     }
 
     fn outlet(&self) -> impl Outlet + 'static {
