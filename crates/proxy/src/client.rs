@@ -377,7 +377,9 @@ impl Client {
             // A stream carries it once and for all.
             let again = route.carrier == Carrier::Udp;
             attempt.next_auth = again.then(|| now + AUTH_INTERVAL);
-            attempt.allowance = COPY_BYTES;
+            // A path that may only be better is not to replace one that works before it is
+            // known to work in both directions.
+            attempt.allowance = if attempt.is_try { 0 } else { COPY_BYTES };
             attempt.next_copy = 0;
             let id = attempt.id;
             let mut nonce = [0; NONCE_LEN];

@@ -55,13 +55,15 @@ pub struct Config {
 /// What happened, for the driver and the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A path was proven and is in use from now on. Unless it is the first
-    /// one, the owner of the bus arms the input-discard marker (PROTOCOL §2.3).
+    /// A path was proven and is in use from now on. If the client was away
+    /// before, the owner of the bus arms the input-discard marker (PROTOCOL §2.3).
     Proven {
         /// The path.
         path: Path,
         /// What that changes.
         change: Change,
+        /// Whether [`Event::Silent`] came before, and no [`Event::Back`].
+        after_silence: bool,
     },
     /// Nothing was accepted for the heartbeat timeout: the client is away.
     Silent,
@@ -436,7 +438,9 @@ impl Server {
         };
         self.paths = Paths::Active(path);
         old.into_iter().for_each(|path| self.close(path));
-        self.events.push_back(Event::Proven { path, change });
+        // What was typed while another path worked is not stale, whatever the client moves for.
+        let after_silence = matches!(self.liveness, Liveness::Silent { .. });
+        self.events.push_back(Event::Proven { path, change, after_silence });
     }
 
     fn on_lost(&mut self) {
@@ -446,10 +450,11 @@ impl Server {
         }
     }
 
-    /// Since when the client is silent.
+    /// Since when the client is silent. Without a path nothing goes out that could want an answer.
     const fn silent_since(&self) -> Option<Instant> {
+        let has_path = matches!(self.paths, Paths::Active(_) | Paths::Roaming { .. });
         match self.liveness {
-            Liveness::Fresh { .. } if self.is_quiet => self.answers.silent_since(),
+            Liveness::Fresh { .. } if self.is_quiet && has_path => self.answers.silent_since(),
             Liveness::Fresh { at, .. } => Some(at),
             Liveness::Unwatched | Liveness::Silent { .. } => None,
         }

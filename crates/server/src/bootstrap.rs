@@ -176,7 +176,9 @@ impl Server {
         let follow_paths = async {
             while let Some(event) = events.next().await {
                 match event {
-                    ServerEvent::NewPath { first: false, .. } => link.on_new_path(),
+                    ServerEvent::NewPath { first: false, after_silence: true, .. } => {
+                        link.on_new_path();
+                    }
                     ServerEvent::NewPath { .. } => {}
                     ServerEvent::Silent => link.set_away(true),
                     ServerEvent::Back => link.set_away(false),

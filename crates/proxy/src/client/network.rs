@@ -37,6 +37,10 @@ impl Client {
             None => true,
         };
         if !was_offline && route.is_some_and(is_right) {
+            // But another carrier may work by now.
+            if route.is_some_and(|route| route.local_ip.is_none()) {
+                self.tries.on_network(now);
+            }
             return;
         }
         self.tries.on_network(now);

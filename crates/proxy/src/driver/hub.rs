@@ -263,6 +263,10 @@ impl<H: Half> Hub<H> {
             shared.add(route.socket, Port::Wire { wire, route });
         });
         shared.half.handle_opened(now, path, None, opened);
+        // It may have been given up while it opened.
+        if shared.ports.contains_key(&route.socket) && !shared.half.knows(&route) {
+            shared.remove(route.socket);
+        }
         self.settle(&mut shared, now);
     }
 

@@ -20,11 +20,13 @@ pub type ServerConfig = Config;
 /// What the owner of the bus has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerEvent {
-    /// A path was proven. Unless it is the first one, the input-discard marker
+    /// A path was proven. If the client was away before, the input-discard marker
     /// has to be armed (PROTOCOL §2.3).
     NewPath {
         /// Whether it is the first one of the process.
         first: bool,
+        /// Whether it ends a silence: what was typed before is stale.
+        after_silence: bool,
         /// The client's address on it.
         remote: SocketAddr,
     },
@@ -227,9 +229,10 @@ impl Half for ServerHalf {
     fn poll_action(&mut self) -> Option<Action> {
         loop {
             match self.machine.poll_event()? {
-                Event::Proven { path, change } => {
+                Event::Proven { path, change, after_silence } => {
                     let first = change == Change::First;
-                    self.tell(ServerEvent::NewPath { first, remote: path.route.remote });
+                    let remote = path.route.remote;
+                    self.tell(ServerEvent::NewPath { first, after_silence, remote });
                     match change {
                         Change::First => {}
                         Change::Moved { same_network } => {

@@ -247,7 +247,7 @@ impl Link {
         self.0.set_presence(|presence| presence.is_away = is_away);
     }
 
-    /// Tells the link that the client has come by a new path: what it typed
+    /// Tells the link that the client has come back by a new path: what it typed
     /// before is stale (PROTOCOL §7.6).
     pub fn on_new_path(&self) {
         let is_up = matches!(*self.0.bus.borrow(), Bus::Up(_));
