@@ -103,3 +103,13 @@ fn a_client_counts_from_its_first_packet_that_is_not_answered() {
     let lost = lost.expect("the silence counts now");
     assert!(lost >= began + 3 * SECOND && lost < began + 3 * SECOND + MS, "{lost:?}");
 }
+
+#[test]
+fn a_client_whose_path_ends_is_away_even_if_nobody_has_anything_to_say() {
+    let mut world = World::quiet(9, Conditions::perfect(DELAY));
+    world.run_for(10 * SECOND);
+    let path = world.server.routes().active.expect("a path in use");
+    world.server.handle_failed(&path.route);
+    world.run_for(4 * SECOND);
+    assert!(server_saw(&world, server::Event::Silent).is_some(), "{:?}", world.server_events);
+}
