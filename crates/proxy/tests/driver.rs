@@ -153,9 +153,15 @@ async fn packets_go_both_ways_and_a_roam_goes_unnoticed(carrier: Carrier) {
     assert_eq!(server.remote_addr(), after.local);
 
     let remote = before.local.unwrap();
-    assert_eq!(events.next().await, Some(ServerEvent::NewPath { first: true, after_silence: false, remote }));
+    assert_eq!(
+        events.next().await,
+        Some(ServerEvent::NewPath { first: true, after_silence: false, remote })
+    );
     let remote = after.local.unwrap();
-    assert_eq!(events.next().await, Some(ServerEvent::NewPath { first: false, after_silence: false, remote }));
+    assert_eq!(
+        events.next().await,
+        Some(ServerEvent::NewPath { first: false, after_silence: false, remote })
+    );
     echo.abort();
     client.close();
     assert!(socket.try_send(&Transmit { contents: b"late", segment_size: None }).is_err());

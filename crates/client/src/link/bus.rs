@@ -3,7 +3,7 @@
 //! Three tasks share one [`Bus`]: a writer, a reader and the heartbeat. All end
 //! with the link.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +31,9 @@ const REFUSED_LIMIT: Duration = Duration::from_secs(60);
 /// How long the answer to `quit` may take to reach the server, which ends a second later.
 const QUIT_GRACE: Duration = Duration::from_millis(280);
 
+/// Heartbeats that may be under way with extension `silence`.
+const HEARTBEATS: usize = 4;
+
 /// Stream priority of the bus, above every session and forward.
 const BUS_PRIORITY: i32 = 100;
 
@@ -54,8 +57,8 @@ struct Shared {
     warnings: Mutex<mpsc::UnboundedReceiver<String>>,
     /// Who takes announced connections, by their kind.
     channels: Mutex<HashMap<&'static str, mpsc::UnboundedSender<u64>>>,
-    /// The heartbeat under way: its time on the wire and ours.
-    heartbeat: Mutex<Option<(i64, Instant)>>,
+    /// The heartbeats under way, oldest first: their times on the wire and ours.
+    heartbeats: Mutex<VecDeque<(i64, Instant)>>,
     /// The last heartbeat that was echoed.
     last_echo: watch::Sender<Echo>,
     proxy: ClientProxy,
@@ -150,7 +153,7 @@ impl Bus {
                 ended: watch::Sender::new(None),
                 warnings: Mutex::new(warnings),
                 channels: Mutex::default(),
-                heartbeat: Mutex::new(None),
+                heartbeats: Mutex::default(),
                 last_echo: watch::Sender::new(Echo::now()),
                 proxy: proxy.clone(),
             }),
@@ -296,7 +299,8 @@ impl Bus {
     /// more after every new path, which proves it to the server (DESIGN D10).
     ///
     /// With extension `silence` they are for when nothing else happens: the alive timeout then
-    /// begins with whatever came last, and there is none while the link is lost.
+    /// begins with whatever came last, there is none while the link is lost, and one whose echo
+    /// does not come is followed by others.
     async fn beat(&self, timeouts: Timeouts, quiet: bool) -> End {
         if self.wait_up().await.is_err() {
             return std::future::pending().await;
@@ -327,12 +331,12 @@ impl Bus {
                     }
                     let now = status.borrow_and_update().paths;
                     if std::mem::replace(&mut paths, now) != now {
-                        self.send_heartbeat();
+                        self.send_heartbeat(quiet);
                     }
                 }
             }
             match rhythm.due(Instant::now(), self.heard(quiet), is_lost) {
-                Due::Heartbeat => self.send_heartbeat(),
+                Due::Heartbeat => self.send_heartbeat(quiet),
                 Due::Giving(silence) => {
                     return End::Lost(format!("no answer from the server for {silence:.0?}"));
                 }
@@ -345,14 +349,15 @@ impl Bus {
     fn heard(&self, anything: bool) -> Heard {
         let Echo { sent, came: echo } = *self.shared.last_echo.borrow();
         let contact = self.shared.proxy.status().last_contact.filter(|_| anything);
-        Heard { contact: contact.map_or(sent, |contact| contact.max(sent)), echo }
+        let contact = contact.map_or(sent, |contact| contact.max(sent));
+        Heard { contact, echo, is_asked: !lock(&self.shared.heartbeats).is_empty() }
     }
 
-    fn send_heartbeat(&self) {
-        let mut under_way = lock(&self.shared.heartbeat);
-        if under_way.is_none() {
+    fn send_heartbeat(&self, quiet: bool) {
+        let mut under_way = lock(&self.shared.heartbeats);
+        if under_way.len() < if quiet { HEARTBEATS } else { 1 } {
             let time = unix_ms();
-            *under_way = Some((time, Instant::now()));
+            under_way.push_back((time, Instant::now()));
             self.send(&ToServer::Alive(Alive { time }));
         }
     }
@@ -422,7 +427,10 @@ impl Bus {
     fn on_message(&self, message: ToClient, warn: &mpsc::UnboundedSender<String>) {
         match message {
             ToClient::Alive(Alive { time }) => {
-                let sent = lock(&self.shared.heartbeat).take_if(|(wire, _)| *wire == time);
+                let mut under_way = lock(&self.shared.heartbeats);
+                let echoed = under_way.iter().position(|(wire, _)| *wire == time);
+                let sent = echoed.and_then(|last| under_way.drain(..=last).next_back());
+                drop(under_way);
                 if let Some((_, at)) = sent {
                     self.shared.proxy.heartbeat_confirmed(at);
                     self.shared.last_echo.send_replace(Echo { sent: at, ..Echo::now() });

@@ -26,6 +26,8 @@ pub(super) struct Heard {
     pub(super) contact: Instant,
     /// The echo of a heartbeat, last.
     pub(super) echo: Instant,
+    /// Whether the echo of a heartbeat is still to come.
+    pub(super) is_asked: bool,
 }
 
 /// See the [module's description](self).
@@ -91,7 +93,10 @@ impl Rhythm {
             // A new path brings a heartbeat of its own.
             (true, true) => None,
             (true, false) => {
-                let pause = if Self::is_active(heard) { self.interval } else { self.quiet };
+                // That a heartbeat arrived does not say that its echo will: a path can end in
+                // between, and nothing else would ever ask again.
+                let is_waiting = heard.is_asked || Self::is_active(heard);
+                let pause = if is_waiting { self.interval } else { self.quiet };
                 Some((heard.contact + pause).max(last + self.interval))
             }
         }
@@ -105,7 +110,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn heard(contact: Instant) -> Heard {
-        Heard { contact, echo: contact }
+        Heard { contact, echo: contact, is_asked: false }
     }
 
     /// Runs for some time, hearing the server at these times as well; returns when heartbeats
@@ -141,6 +146,18 @@ mod tests {
     fn between_our_own_an_idle_session_says_something_every_25_s() {
         let mut rhythm = Rhythm::new(Timeouts::default(), true);
         assert_eq!(run(&mut rhythm, Instant::now(), &[], 80), [0, 25, 50, 75]);
+    }
+
+    #[test]
+    fn an_echo_that_does_not_come_is_asked_for_again() {
+        let mut rhythm = Rhythm::new(Timeouts::default(), true);
+        let start = Instant::now();
+        assert_eq!(rhythm.due(start, heard(start), false), Due::Heartbeat);
+        // The transport's word that it arrived, and nothing else.
+        let contact = start + Duration::from_millis(100);
+        let waiting = Heard { contact, echo: start, is_asked: true };
+        assert_eq!(rhythm.next(waiting, false), Some(contact + SECOND));
+        assert_eq!(rhythm.due(contact + SECOND, waiting, false), Due::Heartbeat);
     }
 
     #[test]
