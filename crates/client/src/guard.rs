@@ -61,7 +61,7 @@ impl Guard {
     /// # Errors
     /// When the program cannot be started again; one can do without a guard.
     pub fn start() -> io::Result<Self> {
-        crate::sys::inherit::only_standard_streams();
+        host::inherit::only_standard_streams();
         let mut child = Command::new(std::env::current_exe()?)
             .arg0(NAME)
             .env_clear()

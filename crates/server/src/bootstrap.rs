@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::cli::{self, Action, Options, USAGE};
 use crate::exit::Exit;
 use crate::link::{Below, End, Host, Link, Settings};
 use crate::ports::{self, Ports};
-use crate::sys::{daemon, interfaces, scope};
+use crate::sys::{daemon, scope};
 use crate::trace;
 
 /// How long the client has to leave after a signal (PROTOCOL §1.9).
@@ -118,7 +119,7 @@ impl Server {
         let list = options.ports.as_deref().unwrap_or(ports::DEFAULT);
         let candidates = Ports::parse(list)?.candidates(random_below);
         let connection = std::env::var("SSH_CONNECTION").ok();
-        let interfaces = interfaces::addresses().unwrap_or_default();
+        let interfaces = interface_addresses();
         let chosen = addresses::choose(connection.as_deref(), &interfaces, options.family);
         let (sockets, port) = addresses::bind(&chosen, candidates, options.tcp, list)?;
         let wants_tcp = !options.tcp && options.extensions.has(Ext::Tcp);
@@ -355,6 +356,14 @@ fn random_id() -> anyhow::Result<u64> {
     let id = u64::from_be_bytes(bytes).max(1);
     bytes.zeroize();
     Ok(id)
+}
+
+/// Returns the machine's addresses, each once.
+fn interface_addresses() -> Vec<SocketAddr> {
+    let all = host::interfaces::list().unwrap_or_default();
+    let mut addresses: Vec<SocketAddr> = all.into_iter().map(|one| one.address).collect();
+    addresses.dedup();
+    addresses
 }
 
 /// Returns a random number below `bound`, for choices that are no secret.

@@ -4,10 +4,14 @@
 //! `sessiontype`, `version` of its later versions). A criterion that cannot be evaluated makes
 //! the line an error: its block is never applied by guess.
 
+use std::net::IpAddr;
+
+use host::interfaces;
+
 use super::expand::{self, Tokens};
 use super::files::Pass;
 use super::{lex, networks};
-use crate::sys::{account, interfaces};
+use crate::sys::account;
 
 /// Returns whether all criteria of a line hold.
 ///
@@ -70,7 +74,7 @@ fn criterion(pass: &Pass<'_>, name: &str, argument: &str) -> Result<bool, String
         "localnetwork" => {
             let addresses = match pass.inert {
                 true => Vec::new(),
-                false => interfaces::all_addresses().map_err(|error| {
+                false => local_addresses().map_err(|error| {
                     format!("match localnetwork: {}", super::error::system_text(&error))
                 })?,
             };
@@ -91,6 +95,11 @@ fn criterion(pass: &Pass<'_>, name: &str, argument: &str) -> Result<bool, String
         }
         _ => return Err(format!("Unsupported Match attribute {name}")),
     })
+}
+
+/// The addresses of this machine.
+fn local_addresses() -> std::io::Result<Vec<IpAddr>> {
+    Ok(interfaces::list()?.into_iter().map(|interface| interface.address.ip()).collect())
 }
 
 /// What `Match version` is compared with.

@@ -5,9 +5,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use host::account;
+
 use super::error::ConfigError;
 use super::settings::Askpass;
-use crate::sys::account;
+use crate::sys::account::system_config;
 
 /// The program that asks where `SSH_ASKPASS` names none; Debian's place for it.
 const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
@@ -50,18 +52,21 @@ impl Environment {
     /// # Errors
     /// [`ConfigError::NoAccount`] if the user has no passwd entry.
     pub fn of_process() -> Result<Self, ConfigError> {
-        let account = account::current().map_err(ConfigError::NoAccount)?;
+        let uid = account::current_id();
+        // Not `HOME`: it may have been changed by `sudo` or a script, and keys and known hosts
+        // must not depend on that (DESIGN D8).
+        let account = account::by_id(uid).ok_or(ConfigError::NoAccount(uid))?;
         Ok(Self {
             home: account.home,
             user: account.name,
-            uid: account.uid,
+            uid,
             host_name: account::host_name(),
             variables: std::env::vars_os()
                 .filter_map(|(name, value)| {
                     Some((name.into_string().ok()?, value.into_string().ok()?))
                 })
                 .collect(),
-            system_config: account::system_config(),
+            system_config: system_config(),
         })
     }
 
@@ -95,7 +100,7 @@ impl Environment {
         };
         let home = match user.is_empty() || user == self.user {
             true => self.home.clone(),
-            false => account::home_of(user)?,
+            false => account::by_name(user)?.home,
         };
         Some(
             match rest {

@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -34,7 +33,6 @@ use crate::report::Reporter;
 use near::{Listener, Socket};
 use socks::{Socks, Step, Version};
 
-pub(crate) use near::SocketFile;
 pub(crate) use stdio::conduct;
 pub use stdio::stdio;
 pub use x11::X11Settings;
@@ -239,7 +237,7 @@ impl Forwarder {
             while let Some(mut far) = incoming.recv().await {
                 let socket = socket.clone();
                 tokio::spawn(async move {
-                    match UnixStream::connect(&socket).await {
+                    match host::local::connect(&socket).await {
                         Ok(agent) => Socket::Unix(agent).conduct(far).await,
                         Err(error) => {
                             tracing::debug!(%error, "no agent to forward to");

@@ -2,25 +2,19 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::fs::{Mode, RawMode};
-use rustix::net::sockopt;
+use host::local::{self, SocketFile};
+use host::socket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{
-    TcpListener, TcpSocket, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
-};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use transport::flows::Pipe;
 use transport::relay::{Ended, relay};
 
 use crate::config::AddressFamily;
 use crate::remote::{RemoteStream, Target};
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 128;
 
 /// A pause after the system refused us a connection, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +23,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(local::Stream),
 }
 
 impl Socket {
@@ -42,7 +36,7 @@ impl Socket {
                 let _ = socket.set_nodelay(true);
                 Ok(Self::Tcp(socket))
             }
-            Target::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Target::Unix(path) => Ok(Self::Unix(local::connect(path).await?)),
         }
     }
 
@@ -55,11 +49,11 @@ impl Socket {
                 if ended == Ended::FarBroke {
                     // Closed without lingering a socket resets its connection: the
                     // program here learns what the far one learnt.
-                    let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+                    let _ = socket.set_zero_linger();
                 }
             }
             Self::Unix(mut socket) => {
-                let (read, write) = socket.split();
+                let (read, write) = local::split(&mut socket);
                 relay(read, write, &mut *far.read, &mut *far.write).await;
             }
         }
@@ -113,7 +107,7 @@ impl AsyncWrite for Socket {
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix { listener: local::Listener, _file: SocketFile },
 }
 
 impl Listener {
@@ -153,7 +147,7 @@ pub(super) async fn listen_tcp(
     family: AddressFamily,
 ) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
     let addresses = addresses(host, port, gateway_ports, family).await?;
-    bind_all(addresses, |address| bind(address).map(Listener::Tcp))
+    bind_all(addresses, |address| socket::listen(address).map(Listener::Tcp))
 }
 
 /// Binds datagram sockets at every address that `host` stands for; see [`listen_tcp`].
@@ -167,7 +161,7 @@ pub(super) async fn listen_udp(
     family: AddressFamily,
 ) -> Result<Vec<UdpSocket>, (SocketAddr, io::Error)> {
     let addresses = addresses(host, port, gateway_ports, family).await?;
-    bind_all(addresses, bind_udp)
+    bind_all(addresses, socket::bind_udp)
 }
 
 /// Returns the addresses that `host` stands for.
@@ -211,23 +205,6 @@ fn bind_all<T>(
     }
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
-    use rustix::net::{AddressFamily, SocketType, bind, ipproto, socket};
-
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    // Not every system has flags for what follows, and no other thread starts programs.
-    let socket = socket(family, SocketType::DGRAM, Some(ipproto::UDP))?;
-    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-    ioctl_fionbio(&socket, true)?;
-    if address.is_ipv6() {
-        // The other family has a socket of its own.
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    bind(&socket, &address)?;
-    UdpSocket::from_std(socket.into())
-}
-
 /// Makes a datagram socket that is connected to a port.
 ///
 /// # Errors
@@ -254,7 +231,7 @@ pub(super) async fn connect_udp(host: &str, port: u16) -> io::Result<UdpSocket> 
 
 /// A connected datagram socket of unix, with the name that answers are sent to.
 pub(super) struct Datagram {
-    socket: UnixDatagram,
+    socket: local::Datagram,
     _file: SocketFile,
 }
 
@@ -269,10 +246,7 @@ impl Datagram {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let dir = runtime.filter(|dir| dir.is_dir()).unwrap_or_else(std::env::temp_dir);
         let own = dir.join(name);
-        let usual = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-        let bound = UnixDatagram::bind(&own);
-        rustix::process::umask(usual);
-        let socket = bound?;
+        let socket = local::bind_datagram(&own, 0o177)?;
         let _file = SocketFile::at(&own);
         socket.connect(path)?;
         Ok(Self { socket, _file })
@@ -289,69 +263,21 @@ impl Pipe for Datagram {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            // The other family has a socket of its own.
-            sockopt::set_ipv6_v6only(&socket, true)?;
-            socket
-        }
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// Listens at a unix socket whose mode lacks the bits of `mask`.
 ///
 /// # Errors
 /// When it cannot be made; without `unlink` also if there is a file in its place.
 pub(super) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Listener> {
+    let path = Path::new(path);
     if unlink {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        local::clear_place(path)?;
     }
-    // Changed only for the call: the mode must be right from the first moment on.
-    let usual = rustix::process::umask(Mode::from_raw_mode(RawMode::from(mask)));
-    let bound = UnixListener::bind(path);
-    rustix::process::umask(usual);
-    let listener = bound?;
-    Ok(Listener::Unix { listener, _file: SocketFile::at(Path::new(path)) })
-}
-
-/// The file of a socket; removed with the socket, unless another has taken its place.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    inode: Option<(u64, u64)>,
-}
-
-impl SocketFile {
-    /// Takes the file at `path`, which has just been made.
-    pub(crate) fn at(path: &Path) -> Self {
-        let inode = std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-        Self { path: path.to_owned(), inode }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let now = std::fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
-        if now.is_some() && now == self.inode {
-            // Nobody is left to tell if it stays.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
+    let listener = local::listen(path, mask)?;
+    Ok(Listener::Unix { listener, _file: SocketFile::at(path) })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[tokio::test]
@@ -366,24 +292,5 @@ mod tests {
         let again = listen_tcp(None, port, false, AddressFamily::Inet).await;
         let (address_again, error) = again.expect_err("taken");
         assert_eq!((address_again, error.kind()), (address, io::ErrorKind::AddrInUse));
-    }
-
-    #[tokio::test]
-    async fn a_socket_file_has_its_mode_and_goes_with_its_socket() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("s");
-        let name = path.to_str().expect("a plain name");
-        let listener = listen_unix(name, 0o177, false).expect("a socket");
-        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(
-            listen_unix(name, 0o177, false).expect_err("taken").kind(),
-            io::ErrorKind::AddrInUse
-        );
-        let second = listen_unix(name, 0o111, true).expect("the place is cleared");
-        drop(listener);
-        assert!(path.exists(), "the file is the second one's");
-        drop(second);
-        assert!(!path.exists());
     }
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use host::interfaces;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
@@ -16,7 +17,6 @@ use crate::config::Proxy;
 use crate::config::settings::Settings;
 use crate::proxy_command::{self, ProxyCommand};
 use crate::remote::RemoteStream;
-use crate::sys::interfaces;
 
 /// A fresh connection to the ssh server.
 pub(super) struct Dialled {
@@ -168,9 +168,10 @@ async fn local_address(
     }
     let Some(interface) = &settings.bind_interface else { return Ok(None) };
     let failed = |reason: String| LoginError::Bind { name: interface.clone(), reason };
-    let all = interfaces::addresses(interface).map_err(|error| failed(system_words(&error)))?;
+    let all = interfaces::list().map_err(|error| failed(system_words(&error)))?;
+    let its = all.into_iter().filter(|one| one.name == interface.as_bytes());
     // Addresses that reach beyond the link come first, as in OpenSSH's `check_ifaddrs`.
-    let mut fitting: Vec<SocketAddr> = all.into_iter().filter(same_family).collect();
+    let mut fitting: Vec<SocketAddr> = its.map(|one| one.address).filter(same_family).collect();
     fitting.sort_by_key(|address| is_near(address.ip()));
     match fitting.first() {
         Some(address) => Ok(Some(*address)),

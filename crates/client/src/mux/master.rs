@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use host::local::{Listener, SocketFile, Stream};
 use tokio::sync::watch;
 
 use super::channel::Channel;
@@ -18,7 +18,7 @@ use super::message::{Reply, Request, VERSION};
 use super::socket::{self, ListenError, Listening};
 use crate::config::forward::{Forward, Listen};
 use crate::config::{NoticeSettings, Settings};
-use crate::forward::{Forwarder, Side, SocketFile};
+use crate::forward::{Forwarder, Side};
 use crate::login::Ui as _;
 use crate::remote::Remote;
 use crate::terminal::prompt::TtyUi;
@@ -157,7 +157,7 @@ impl Master {
         });
     }
 
-    async fn accept(self: Arc<Self>, listener: UnixListener) {
+    async fn accept(self: Arc<Self>, listener: Listener) {
         let mut state = self.state.subscribe();
         loop {
             let accepted = tokio::select! {
@@ -181,7 +181,7 @@ impl Master {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: UnixStream) -> io::Result<()> {
+    async fn serve(self: Arc<Self>, stream: Stream) -> io::Result<()> {
         let channel = Channel::new(stream)?;
         channel.send(&Reply::Hello { version: VERSION }.encode()).await?;
         match next(&channel).await? {

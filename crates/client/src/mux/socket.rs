@@ -6,10 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
-use tokio::net::{UnixListener, UnixStream};
-
-use crate::forward::SocketFile;
+use host::local::{self, Listener, SocketFile, Stream};
 
 /// Letters that make the first name unlike any other.
 const RANDOM_LETTERS: usize = 16;
@@ -17,7 +14,7 @@ const RANDOM_LETTERS: usize = 16;
 /// A socket that listens in its place.
 #[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) listener: UnixListener,
+    pub(super) listener: Listener,
     /// Removed when dropped, unless another has taken its place.
     pub(super) file: SocketFile,
 }
@@ -51,11 +48,7 @@ pub(super) fn listen(path: &Path) -> Result<Listening, ListenError> {
         io::ErrorKind::InvalidInput => ListenError::TooLong(first.clone()),
         _ => ListenError::System { path: path.to_owned(), source },
     };
-    // Changed only for the call: the mode must be right from the first moment on.
-    let usual = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(&first);
-    rustix::process::umask(usual);
-    let listener = bound.map_err(failed)?;
+    let listener = local::listen(&first, 0o177).map_err(failed)?;
     let linked = std::fs::hard_link(&first, path);
     // A name too many harms nobody.
     let _ = std::fs::remove_file(&first);
@@ -82,8 +75,8 @@ fn first_name(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The system's words.
-pub(super) async fn connect(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(path).await
+pub(super) async fn connect(path: &Path) -> io::Result<Stream> {
+    local::connect(path).await
 }
 
 #[cfg(test)]

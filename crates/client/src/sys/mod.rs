@@ -4,8 +4,6 @@
 
 pub(crate) mod account;
 pub(crate) mod fdpass;
-pub(crate) mod inherit;
-pub(crate) mod interfaces;
 pub(crate) mod process;
 pub mod signals;
 pub mod stdio;

@@ -2,15 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
+use host::local::{self, SocketFile};
+use host::socket;
 use proto::open::{CODE_PROHIBITED, IdMessage, ListenMessage, ListenResponse, NO_ERROR, Outcome};
-use rustix::fs::{Mode, RawMode};
-use rustix::net::sockopt;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use transport::frames::{self, ReadError};
@@ -20,9 +19,6 @@ use super::parked::Parked;
 use super::socket::{PRIORITY, Socket, conduct, split};
 use crate::config::policy::{GatewayPorts, Target};
 use crate::config::{Policy, Refusal};
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 128;
 
 /// A pause after the system refused us a connection, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -183,7 +179,7 @@ fn bind_all(addresses: impl Iterator<Item = IpAddr>, port: u16) -> io::Result<Ve
     let mut port = port;
     let mut listeners = Vec::new();
     for address in addresses {
-        match bind(SocketAddr::new(address, port)) {
+        match socket::listen(SocketAddr::new(address, port)) {
             Ok(listener) => {
                 if let Ok(bound) = listener.local_addr() {
                     // Where the system chooses, it chooses once.
@@ -197,63 +193,14 @@ fn bind_all(addresses: impl Iterator<Item = IpAddr>, port: u16) -> io::Result<Ve
     if listeners.is_empty() { Err(failed) } else { Ok(listeners) }
 }
 
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            // The other family has a socket of its own.
-            sockopt::set_ipv6_v6only(&socket, true)?;
-            socket
-        }
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// Listens at a unix socket whose mode lacks the bits of `mask`.
 pub(crate) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Listener> {
+    let path = Path::new(path);
     if unlink {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        local::clear_place(path)?;
     }
-    // Changed only for the call: the mode must be right from the first moment on.
-    let usual = rustix::process::umask(Mode::from_raw_mode(RawMode::from(mask)));
-    let bound = UnixListener::bind(path);
-    rustix::process::umask(usual);
-    let listener = bound?;
-    Ok(Listener::Unix { listener, _file: SocketFile::new(PathBuf::from(path)) })
-}
-
-/// The file of a socket; removed with the socket, unless another has taken its place.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    inode: Option<(u64, u64)>,
-}
-
-impl SocketFile {
-    /// Looks after the file at `path`, which was just made.
-    pub(super) fn new(path: PathBuf) -> Self {
-        let inode = inode(&path);
-        Self { path, inode }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.inode.is_some() && inode(&self.path) == self.inode {
-            // Nobody is left to tell if it stays.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn inode(path: &std::path::Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok()
+    let listener = local::listen(path, mask)?;
+    Ok(Listener::Unix { listener, _file: SocketFile::at(path) })
 }
 
 /// Returns the port the system chose, where it was to choose.

@@ -1,6 +1,5 @@
 //! A socket whose bytes travel on a stream of the link.
 
-use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use transport::relay::{Ended, relay};
 use transport::{RecvStream, SendStream};
@@ -23,7 +22,7 @@ pub(crate) async fn conduct(socket: Socket, mut send: SendStream, mut recv: Recv
             if relay(read, write, &mut recv, &mut send).await == Ended::FarBroke {
                 // Closed without lingering a socket resets its connection: the
                 // program here learns what the client's learnt.
-                let _ = sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO));
+                let _ = socket.set_zero_linger();
             }
         }
         Socket::Unix(mut socket) => {

@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use host::local::SocketFile;
+use host::socket;
 use proto::ChannelId;
 use proto::open::{
     CODE_PROHIBITED, DialMessage, DialUdpResponse, IdMessage, ListenMessage, ListenResponse,
@@ -29,13 +31,12 @@ use transport::{Connection, RecvStream, SendStream};
 
 use super::agent;
 use super::dial::DialError;
-use super::listen::{ListenError, SocketFile, addresses};
+use super::listen::{ListenError, addresses};
 use super::parked::Parked;
 use super::socket::{PRIORITY, split};
 use crate::config::Policy;
 use crate::config::policy::Target;
 use crate::session::Host;
-use crate::sys::socket;
 
 /// New peers of one listener that may wait to be announced.
 const BACKLOG: usize = 16;
@@ -110,7 +111,7 @@ impl Datagram {
         let name = format!("gram-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let own = agent::directory(home)?.join(name);
         let socket = UnixDatagram::bind(&own)?;
-        let _file = SocketFile::new(own);
+        let _file = SocketFile::at(&own);
         socket.connect(path)?;
         Ok(Self { socket, _file })
     }
@@ -239,7 +240,7 @@ async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Vec<UdpSocket>
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let mut sockets = Vec::new();
     for address in addresses.into_iter().filter(wants) {
-        match bind_one(SocketAddr::new(address, port)) {
+        match socket::bind_udp(SocketAddr::new(address, port)) {
             Ok(socket) => {
                 if let Ok(bound) = socket.local_addr() {
                     // Where the system chooses, it chooses once.
@@ -251,19 +252,6 @@ async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Vec<UdpSocket>
         }
     }
     if sockets.is_empty() { Err(failed(last)) } else { Ok(sockets) }
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
-    use rustix::net::{AddressFamily, bind, sockopt};
-
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket::udp(family)?;
-    if address.is_ipv6() {
-        // The other family has a socket of its own.
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    bind(&socket, &address)?;
-    UdpSocket::from_std(socket.into())
 }
 
 /// Returns the port the system chose, where it was to choose.

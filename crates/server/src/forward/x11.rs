@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::listen::{Listener, accept_all, bind};
+use super::listen::{Listener, accept_all};
 use super::socket::Socket;
 use crate::config::Policy;
 
@@ -128,7 +128,7 @@ fn listen(offset: u16, is_local: bool) -> Option<(u16, Vec<Listener>)> {
         let port = FIRST_PORT + number;
         let mut listeners = Vec::new();
         for address in addresses {
-            match bind(SocketAddr::new(address, port)) {
+            match host::socket::listen(SocketAddr::new(address, port)) {
                 Ok(listener) => listeners.push(Listener::Tcp(listener)),
                 // Half a display would be somebody else's in the other family.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => return None,
@@ -170,7 +170,7 @@ mod tests {
     async fn a_display_that_is_taken_in_one_family_is_passed_over() {
         let taken = (500..900).find_map(|number| {
             let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), FIRST_PORT + number);
-            bind(address).ok().map(|socket| (number, socket))
+            host::socket::listen(address).ok().map(|socket| (number, socket))
         });
         let (number, _socket) = taken.expect("a free port");
         let (found, listeners) = listen(number, true).expect("another is free");

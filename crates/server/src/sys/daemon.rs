@@ -12,10 +12,9 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
+use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 
-use rustix::io::FdFlags;
 use zeroize::Zeroizing;
 
 use super::{process, scope};
@@ -45,7 +44,8 @@ pub(crate) fn is_background() -> bool {
 /// # Errors
 /// [`DaemonError`]. How the background process fares later is no error here.
 pub(crate) fn start(arguments: &[OsString]) -> Result<(), DaemonError> {
-    keep_only_standard_files();
+    // The login would wait for any other file to be closed.
+    host::inherit::only_standard_streams();
     let program = std::env::current_exe().map_err(DaemonError::Start)?;
     if let Some(mut wrapper) = scope::wrapper() {
         wrapper.arg(&program).args(arguments);
@@ -103,21 +103,4 @@ fn print(mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Makes sure that no file but the three standard ones is inherited by the
-/// background process: the login would wait for it to be closed.
-fn keep_only_standard_files() {
-    let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
-    let open: Vec<RawFd> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|fd| *fd > 2)
-        .collect();
-    for fd in open {
-        // SAFETY: the number was open a moment ago and nobody else runs in
-        // this process; at worst the call fails with EBADF.
-        let file = unsafe { BorrowedFd::borrow_raw(fd) };
-        // The listing's own file is closed by now, and that is no error.
-        let _ = rustix::io::fcntl_setfd(file, FdFlags::CLOEXEC);
-    }
 }

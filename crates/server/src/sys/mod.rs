@@ -5,9 +5,7 @@
 
 pub(crate) mod account;
 pub(crate) mod daemon;
-pub(crate) mod interfaces;
 pub(crate) mod limits;
 pub(crate) mod process;
 pub(crate) mod pty;
 pub(crate) mod scope;
-pub(crate) mod socket;

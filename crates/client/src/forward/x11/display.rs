@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixStream;
+use host::local;
 
 use crate::forward::near::Socket;
 use crate::remote::Target;
@@ -89,13 +89,13 @@ impl Display {
             Place::Tcp { host, port } => {
                 Socket::connect(&Target::Tcp { host: host.clone(), port: *port }).await
             }
-            Place::Path(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+            Place::Path(path) => Ok(Socket::Unix(local::connect(path).await?)),
             Place::Local(number) => {
                 let path = format!("{SOCKETS}{number}");
                 // First the name that no file stands for, which Linux has.
-                match UnixStream::connect(format!("\0{path}")).await {
+                match local::connect(format!("\0{path}")).await {
                     Ok(socket) => Ok(Socket::Unix(socket)),
-                    Err(_) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+                    Err(_) => Ok(Socket::Unix(local::connect(path).await?)),
                 }
             }
         }

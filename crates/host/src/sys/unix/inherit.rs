@@ -7,8 +7,8 @@ use rustix::io::FdFlags;
 /// Marks every descriptor above standard error close-on-exec.
 ///
 /// A caller may have left some open to us without the mark; a child that
-/// outlives us would hold its pipes and locks.
-pub(crate) fn only_standard_streams() {
+/// outlives us would hold its pipes and locks, and a login would wait for it.
+pub fn only_standard_streams() {
     // Without the listing the child merely holds more than it should.
     let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
     let open: Vec<RawFd> = entries
@@ -19,7 +19,7 @@ pub(crate) fn only_standard_streams() {
         // SAFETY: the borrow ends with the call below, which neither closes
         // nor uses the file. A number that was closed since the listing (its
         // own was) fails with EBADF; one that was reused gets a mark that all
-        // files of this program carry anyway.
+        // files of these programs carry anyway.
         let file = unsafe { BorrowedFd::borrow_raw(fd) };
         let _ = rustix::io::fcntl_setfd(file, FdFlags::CLOEXEC);
     }

@@ -1,15 +1,24 @@
 //! The addresses of the machine's network interfaces.
 
+use std::ffi::CStr;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Returns every address of every interface that is up, with port 0.
-///
-/// IPv6 addresses carry their interface as scope, which link-local ones need.
+/// One address of an interface that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The interface's name, in the system's bytes.
+    pub name: Vec<u8>,
+    /// The address, with port 0. IPv6 addresses carry their interface as scope, which link-local
+    /// ones need.
+    pub address: SocketAddr,
+}
+
+/// Returns every address of every interface that is up, in the system's order.
 ///
 /// # Errors
-/// The system's, when it lists none.
-pub(crate) fn addresses() -> io::Result<Vec<SocketAddr>> {
+/// What getifaddrs(3) says.
+pub fn list() -> io::Result<Vec<Interface>> {
     let mut list = std::ptr::null_mut();
     // SAFETY: `list` is valid for the call, which fills it in.
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
@@ -22,14 +31,18 @@ pub(crate) fn addresses() -> io::Result<Vec<SocketAddr>> {
     while let Some(entry) = unsafe { next.as_ref() } {
         next = entry.ifa_next;
         let is_up = entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0;
-        if is_up && !entry.ifa_addr.is_null() {
-            // SAFETY: not null, and the system's addresses are of their family's size.
-            found.extend(unsafe { address(entry.ifa_addr) });
+        if !is_up || entry.ifa_addr.is_null() {
+            continue;
+        }
+        // SAFETY: not null, and the system's addresses are of their family's size.
+        if let Some(address) = unsafe { address(entry.ifa_addr) } {
+            // SAFETY: the name of an entry is a string that lives as long as the list.
+            let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_bytes().to_vec();
+            found.push(Interface { name, address });
         }
     }
-    // SAFETY: from getifaddrs, freed once.
+    // SAFETY: from getifaddrs, freed once; nothing above is kept.
     unsafe { libc::freeifaddrs(list) };
-    found.dedup();
     Ok(found)
 }
 
@@ -62,8 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_among_the_addresses() {
-        let all = addresses().unwrap();
-        assert!(all.iter().any(|address| address.ip() == Ipv4Addr::LOCALHOST));
+    fn the_loopback_interface_has_its_address() {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let all = list().unwrap();
+        let at = all.iter().find(|interface| interface.address == loopback).expect("it is up");
+        assert!(at.name.starts_with(b"lo"), "{at:?}");
     }
 }

@@ -1,0 +1,171 @@
+//! Sockets that have a name on this machine: named pipes, to be connected to.
+//!
+//! That is how the agent of OpenSSH for Windows is reached. Nothing can listen: what wants to
+//! (shared connections, forwards of unix sockets) is refused with a word that says so.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient};
+
+/// How names of pipes begin.
+const PIPES: &str = r"\\.\pipe\";
+
+/// `ERROR_PIPE_BUSY`: all instances of a pipe are in use at the moment.
+const BUSY: i32 = 231;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+const BUSY_TRIES: u32 = 100;
+
+/// A connected pipe.
+#[derive(Debug)]
+pub struct Stream(NamedPipeClient);
+
+/// Connects to the pipe called `path`.
+///
+/// # Errors
+/// The system's: there is no such pipe. Other names than those of pipes are refused.
+pub async fn connect(path: impl AsRef<Path>) -> io::Result<Stream> {
+    let path = path.as_ref();
+    // Forward slashes mean the same, and are what shells let people type.
+    let name = path.to_string_lossy().replace('/', "\\");
+    if !name.to_ascii_lowercase().starts_with(PIPES) {
+        return Err(unsupported());
+    }
+    for _ in 0..BUSY_TRIES {
+        match ClientOptions::new().open(&name) {
+            Err(error) if error.raw_os_error() == Some(BUSY) => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            opened => return opened.map(Stream),
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Splits a connection for reading and writing at once.
+pub fn split(stream: &mut Stream) -> (impl AsyncRead + Unpin, impl AsyncWrite + Unpin) {
+    tokio::io::split(stream)
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.0).poll_read(cx, buf) {
+            // How a pipe tells its end.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A listening socket, of which there are none.
+#[derive(Debug)]
+pub struct Listener(Infallible);
+
+impl Listener {
+    /// Never called.
+    ///
+    /// # Errors
+    /// None: there is no listener.
+    pub async fn accept(&self) -> io::Result<(Stream, ())> {
+        match self.0 {}
+    }
+}
+
+/// A datagram socket, of which there are none.
+#[derive(Debug)]
+pub struct Datagram(Infallible);
+
+impl Datagram {
+    /// Never called.
+    ///
+    /// # Errors
+    /// None: there is no socket.
+    pub fn connect(&self, _: impl AsRef<Path>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None: there is no socket.
+    pub async fn recv(&self, _: &mut [u8]) -> io::Result<usize> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None: there is no socket.
+    pub async fn send(&self, _: &[u8]) -> io::Result<usize> {
+        match self.0 {}
+    }
+}
+
+/// Refuses: unix sockets are not made here.
+///
+/// # Errors
+/// Always.
+pub fn listen(_: &Path, _: u16) -> io::Result<Listener> {
+    Err(unsupported())
+}
+
+/// Refuses, as [`listen`].
+///
+/// # Errors
+/// Always.
+pub fn bind_datagram(_: &Path, _: u16) -> io::Result<Datagram> {
+    Err(unsupported())
+}
+
+/// Leaves everything as it is: [`listen`] says why.
+///
+/// # Errors
+/// None.
+pub fn clear_place(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "unix sockets are not supported on Windows")
+}
+
+/// The file of a socket, of which there are none.
+#[derive(Debug)]
+pub struct SocketFile(());
+
+impl SocketFile {
+    /// Takes nothing.
+    #[must_use]
+    pub fn at(_: &Path) -> Self {
+        Self(())
+    }
+}
