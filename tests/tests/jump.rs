@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use e2e::net::free_port;
-use e2e::{Mode, World, in_modes, say_skipped, wait_until};
+use e2e::{Mode, Stdin, World, in_modes, say_skipped, wait_until};
 use rustix::process::Signal;
 
 /// A world with three jump hosts.
@@ -264,4 +264,15 @@ fn a_session_ends_with_the_link_it_leads_through(mode: Mode) {
     let outcome = run.wait();
     outcome.assert_status(255);
     assert!(outcome.err().contains("the jump host before it is gone"), "{outcome:?}");
+}
+
+in_modes!(link, a_client_that_is_killed_leaves_nothing_on_any_host_of_a_chain);
+fn a_client_that_is_killed_leaves_nothing_on_any_host_of_a_chain(mode: Mode) {
+    let world = chain(mode);
+    let run = world.ssh(["-J", "gate,yard"]).stdin(Stdin::Open).command(["echo up; cat"]).start();
+    run.wait_for_stdout("up\n");
+    assert_eq!(world.tsshds().len(), 3, "one on each host");
+    run.signal(Signal::KILL);
+    let _ = run.wait();
+    world.wait_until_nothing_runs();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -180,6 +181,29 @@ fn a_flow_may_lead_to_a_unix_socket_at_either_end(mode: Mode) {
     let_go(&world, client);
 }
 
+in_modes!(link, a_flow_may_begin_at_a_unix_socket_at_either_end);
+fn a_flow_may_begin_at_a_unix_socket_at_either_end(mode: Mode) {
+    let world = World::new(mode);
+    let answers = Answers::start();
+    let (near, far) = (world.path("near.sock"), world.path("far.sock"));
+    let [local, remote] =
+        [&near, &far].map(|path| format!("udp/{}:127.0.0.1:{}", path.display(), answers.port));
+    let client = hold(&world, &["-L", &local, "-R", &remote]);
+    for (path, name) in [(&near, "one"), (&far, "other")] {
+        let asker = UnixDatagram::bind(world.path(name)).expect("a socket");
+        asker.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout can be set");
+        let mut answer = [0; 2000];
+        wait_for("an answer comes back", || {
+            asker.send_to(b"question", path).ok()?;
+            asker.recv(&mut answer).ok().filter(|len| answer[..*len] == *b"question")
+        });
+        let mode = path.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let_go(&world, client);
+    wait_until("the sockets' files are gone", || !near.exists() && !far.exists());
+}
+
 #[test]
 fn without_a_link_forwards_of_datagrams_are_refused_and_the_way_out_named() {
     if e2e::skip() {
@@ -226,14 +250,44 @@ fn the_server_s_configuration_judges_datagrams_as_connections(mode: Mode) {
         let near = free_port();
         let client = hold(&world, &["-L", &format!("udp/{near}:{target}")]);
         let mut asker = Asker::new();
+        let complaint = "UDP forward failed: ";
         if may_dial {
             asker.ask(near, 100);
         } else {
             wait_for(&format!("the refusal under {config}"), || {
                 assert!(!asker.try_once(near, 100), "connecting under {config}");
-                client.stderr().contains("UDP forward failed: ").then_some(())
+                client.stderr().contains(complaint).then_some(())
             });
+            // What comes now is refused just so, and that is known already.
+            for _ in 0..3 {
+                assert!(!asker.try_once(near, 100), "connecting under {config}");
+            }
+            assert_eq!(client.stderr().matches(complaint).count(), 1, "it is said once");
         }
         let_go(&world, client);
     }
+}
+
+in_modes!(udp, what_waits_through_a_long_outage_is_not_sent_after_it);
+fn what_waits_through_a_long_outage_is_not_sent_after_it(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let answers = Answers::start();
+    let (open, late) = (free_port(), free_port());
+    let [open_spec, late_spec] =
+        [open, late].map(|port| format!("udp/{port}:127.0.0.1:{}", answers.port));
+    let options = ["-oForwardUdpTimeout=1", "-L", &open_spec, "-L", &late_spec];
+    let client = hold(&world, &options);
+    let mut asker = Asker::new();
+    asker.ask(open, 100);
+    relay.cut();
+    let mut asker = Asker::new();
+    assert!(!asker.try_once(late, 100), "nothing passes");
+    // Longer than a flow may be idle.
+    std::thread::sleep(Duration::from_secs(3));
+    relay.mend();
+    let mut other = Asker::new();
+    other.ask(late, 100);
+    assert!(asker.socket.recv(&mut [0; 200]).is_err(), "nobody was asked for the first one");
+    let_go(&world, client);
 }

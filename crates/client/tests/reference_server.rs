@@ -12,13 +12,14 @@ use proto::bootstrap::{MODE_QUIC, Secret, ServerInfo};
 use proto::bus::{Alive, Discard, Exit, Quit, ToClient, Warning};
 use proto::codec;
 use proto::json::{Bytes, Message as _};
-use proto::open::{BusResponse, NO_ERROR, Outcome, Timeouts};
+use proto::open::{BusResponse, IdMessage, ListenResponse, NO_ERROR, Outcome, Timeouts};
 use proto::{ClientId, ServerId};
 use proxy::ProxyKey;
 use proxy::driver::{ServerConfig, ServerProxy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use transport::quic::{self, Listener};
 use transport::{Connection, RecvStream, SendStream};
+use tssh::config::forward::Listen;
 use tssh::config::{NoticeSettings, UdpMode, UdpProxyMode, UdpSettings};
 use tssh::link::Link;
 use tssh::remote::{Program, PtyRequest, Remote as _, SessionEnd, SessionRequest, TerminalSize};
@@ -395,3 +396,47 @@ async fn a_shell_is_said_in_the_reference_s_words_and_order() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_server_that_announces_without_end_is_heard_no_further() {
+    for (command_name, datagrams) in [("listen", false), ("listen-udp", true)] {
+        let server = Reference::start();
+        let info = server.info.clone();
+        let client = tokio::spawn(async move {
+            let address = (Ipv4Addr::LOCALHOST, 22).into();
+            let link = Link::connect(info, address, &settings()).await.unwrap();
+            let at = Listen::Tcp { host: Some("127.0.0.1".into()), port: 1 };
+            // Kept, or nobody would listen.
+            let (connections, flows) = match datagrams {
+                false => (link.listen(at).await.ok(), None),
+                true => (None, link.listen_udp(at).await.ok()),
+            };
+            assert!(connections.is_some() || flows.is_some());
+            link.closed().await;
+        });
+        let (connection, _bus, _recv) = accept(&server).await;
+        let (mut send, mut recv) = connection.accept_stream().await.unwrap();
+        assert_eq!(command(&mut recv).await, command_name);
+        say(&mut send, &Outcome::success()).await;
+        text(&mut recv).await;
+        say(&mut send, &ListenResponse { code: 0, msg: NO_ERROR.into(), port: 0 }).await;
+        // More than waits in any window, and nothing of it can be taken over.
+        let mut heard = 0;
+        let mut ids = 1..;
+        while heard < ENDLESS {
+            let many: Vec<u8> =
+                ids.by_ref().take(4096).flat_map(|id| codec::message(&IdMessage { id })).collect();
+            match tokio::time::timeout(Duration::from_secs(2), send.write_all(&many)).await {
+                Ok(written) => written.unwrap(),
+                Err(_) => break,
+            }
+            heard += many.len();
+        }
+        assert!(heard < ENDLESS, "{command_name}: the client has read it all");
+        connection.close();
+        client.await.unwrap();
+    }
+}
+
+/// Bytes that no window of a stream holds.
+const ENDLESS: usize = 8 << 20;

@@ -36,11 +36,13 @@ pub enum Ext {
     Silence,
     /// The server takes packets by TCP as well, at the port it has for UDP.
     Tcp,
+    /// A server on the way says farewell to the servers behind it for a client that was killed.
+    Farewell,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Early,
         Self::Command,
         Self::Modes,
@@ -51,6 +53,7 @@ impl Ext {
         Self::Loss,
         Self::Silence,
         Self::Tcp,
+        Self::Farewell,
     ];
 
     /// Returns the name on the wire.
@@ -67,6 +70,7 @@ impl Ext {
             Self::Loss => "loss",
             Self::Silence => "silence",
             Self::Tcp => "tcp",
+            Self::Farewell => "farewell",
         }
     }
 }

@@ -278,6 +278,8 @@ wire_struct! {
         "Addr" => addr: String,
         /// Limit; zero is none.
         "Timeout" => timeout: Duration,
+        /// Extension `farewell`: what to say there if the client goes without a word.
+        "Farewell" => farewell: Bytes,
     }
 }
 

@@ -270,7 +270,7 @@ async fn a_dialled_connection_carries_bytes_and_both_ends() {
     let client = Client::start().await;
     let (mut send, mut recv) = open(&client.connection, "dial").await;
     hello(&mut recv).await;
-    write(&mut send, &DialMessage { net: "tcp".into(), addr, timeout: Duration::ZERO }).await;
+    write(&mut send, &DialMessage { net: "tcp".into(), addr, ..DialMessage::default() }).await;
     let (mut far, _) = listener.accept().await.unwrap();
     let response: DialResponse = read(&mut recv).await;
     assert!(response.outcome().is_success(), "{response:?}");

@@ -72,9 +72,7 @@ impl Forward {
             Kind::Remote => parse(spec, false, true).or_else(|| parse(spec, true, true)),
             Kind::LocalUdp | Kind::RemoteUdp => {
                 let spec = with_colons(spec);
-                let forward = parse(&spec, false, kind == Kind::RemoteUdp)?;
-                // A datagram socket that others send to is a port.
-                matches!(forward.listen, Listen::Tcp { .. }).then_some(forward)
+                parse(&spec, false, kind == Kind::RemoteUdp)
             }
         }
     }
@@ -257,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn forwards_of_datagrams_have_a_port_here_and_slashes_or_colons() {
+    fn forwards_of_datagrams_have_slashes_or_colons() {
         for (spec, local, remote) in [
             ("53:dns:53", "53 [dns]:53", "53 [dns]:53"),
             ("53/dns/53", "53 [dns]:53", "53 [dns]:53"),
@@ -266,7 +264,8 @@ mod tests {
             ("53:/run/s", "53 /run/s", "53 /run/s"),
             ("0:dns:53", "bad", "0 [dns]:53"),
             ("53", "bad", "bad"),
-            ("/run/s:dns:53", "bad", "bad"),
+            ("/run/s:dns:53", "/run/s [dns]:53", "/run/s [dns]:53"),
+            ("/run/s:/run/t", "/run/s /run/t", "/run/s /run/t"),
         ] {
             assert_eq!(shown(spec, Kind::LocalUdp), local, "{spec}");
             assert_eq!(shown(spec, Kind::RemoteUdp), remote, "{spec}");

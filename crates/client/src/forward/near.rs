@@ -3,14 +3,13 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use host::local::{self, SocketFile};
 use host::socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use transport::flows::Pipe;
+use transport::flows::{self, Pipe};
 use transport::relay::{Ended, relay};
 
 use crate::config::AddressFamily;
@@ -229,38 +228,45 @@ pub(super) async fn connect_udp(host: &str, port: u16) -> io::Result<UdpSocket> 
     Err(failed)
 }
 
-/// A connected datagram socket of unix, with the name that answers are sent to.
-pub(super) struct Datagram {
-    socket: local::Datagram,
-    _file: SocketFile,
-}
+/// A connected datagram socket of unix.
+pub(super) struct Gram(pub(super) local::Gram);
 
-impl Datagram {
-    /// Connects to the socket at `path`.
-    ///
-    /// # Errors
-    /// There is none, or none of ours can be made.
-    pub(super) fn connect(path: &str) -> io::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let name = format!("tssh-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let dir = runtime.filter(|dir| dir.is_dir()).unwrap_or_else(std::env::temp_dir);
-        let own = dir.join(name);
-        let socket = local::bind_datagram(&own, 0o177)?;
-        let _file = SocketFile::at(&own);
-        socket.connect(path)?;
-        Ok(Self { socket, _file })
-    }
-}
-
-impl Pipe for Datagram {
+impl Pipe for Gram {
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.recv(buffer).await
+        self.0.recv(buffer).await
     }
 
     async fn send(&self, payload: &[u8]) -> io::Result<()> {
-        self.socket.send(payload).await.map(drop)
+        self.0.send(payload).await
     }
+}
+
+/// A datagram socket of unix that others send to; who has no name cannot be answered.
+pub(super) struct GramListener(local::GramListener);
+
+impl flows::Socket for GramListener {
+    type Peer = Option<PathBuf>;
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Peer)> {
+        self.0.recv_from(buffer).await
+    }
+
+    async fn send(&self, payload: &[u8], to: &Self::Peer) -> io::Result<()> {
+        let to = to.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.0.send_to(payload, to).await
+    }
+}
+
+/// Takes datagrams at a unix socket; see [`listen_unix`].
+///
+/// # Errors
+/// As [`listen_unix`].
+pub(super) fn listen_gram(path: &str, mask: u16, unlink: bool) -> io::Result<GramListener> {
+    let path = Path::new(path);
+    if unlink {
+        local::clear_place(path)?;
+    }
+    local::GramListener::bind(path, mask).map(GramListener)
 }
 
 /// Listens at a unix socket whose mode lacks the bits of `mask`.

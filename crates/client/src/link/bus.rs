@@ -34,6 +34,9 @@ const QUIT_GRACE: Duration = Duration::from_millis(280);
 /// Heartbeats that may be under way with extension `silence`.
 const HEARTBEATS: usize = 4;
 
+/// Connections of one kind that may be announced and not yet be taken over.
+const ANNOUNCED: usize = 256;
+
 /// Stream priority of the bus, above every session and forward.
 const BUS_PRIORITY: i32 = 100;
 
@@ -56,7 +59,7 @@ struct Shared {
     ended: watch::Sender<Option<End>>,
     warnings: Mutex<mpsc::UnboundedReceiver<String>>,
     /// Who takes announced connections, by their kind.
-    channels: Mutex<HashMap<&'static str, mpsc::UnboundedSender<u64>>>,
+    channels: Mutex<HashMap<&'static str, mpsc::Sender<u64>>>,
     /// The heartbeats under way, oldest first: their times on the wire and ours.
     heartbeats: Mutex<VecDeque<(i64, Instant)>>,
     /// The last heartbeat that was echoed.
@@ -218,9 +221,10 @@ impl Bus {
         (id, marker, ended)
     }
 
-    /// Takes the connections of one kind that the server announces, by their ids.
-    pub(super) fn take_channels(&self, kind: &'static str) -> mpsc::UnboundedReceiver<u64> {
-        let (taker, ids) = mpsc::unbounded_channel();
+    /// Takes the connections of one kind that the server announces, by their ids. Those that
+    /// come while [`ANNOUNCED`] wait are forgotten: the server closes what is not claimed.
+    pub(super) fn take_channels(&self, kind: &'static str) -> mpsc::Receiver<u64> {
+        let (taker, ids) = mpsc::channel(ANNOUNCED);
         lock(&self.shared.channels).insert(kind, taker);
         ids
     }
@@ -453,8 +457,8 @@ impl Bus {
             ToClient::Channel(channel) => {
                 let taker = lock(&self.shared.channels).get(&*channel.channel_type).cloned();
                 match taker {
-                    // Nobody there any more: the server closes what is not claimed.
-                    Some(taker) => drop(taker.send(channel.id)),
+                    // Nobody there any more, or too many: the server closes what is not claimed.
+                    Some(taker) => drop(taker.try_send(channel.id)),
                     None => {
                         tracing::warn!(
                             kind = channel.channel_type,

@@ -10,6 +10,7 @@
 mod bus;
 mod datagrams;
 mod forward;
+mod listen;
 mod rhythm;
 mod session;
 mod way;
@@ -42,7 +43,9 @@ use crate::remote::{
     RemoteSession, RemoteStream, RemoteUdpListener, SessionRequest, Target, X11Request,
 };
 use bus::Bus;
-use forward::Slots;
+use datagrams::Flows;
+use forward::{Connections, Slots};
+use listen::{Listening, channels, listen};
 pub use way::Way;
 
 /// How long the server may take to end the bus after `close` (PROTOCOL §7.7).
@@ -173,7 +176,6 @@ impl Link {
             Way::Through(..) | Way::Command(..) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         };
         addr.set_port(info.port);
-        let opener = way.opener(info.port, tcp);
         let proxy_key = ProxyKey::from_slice(info.proxy_key.expose())
             .ok_or(LinkError::Malformed("proxy key"))?;
         let client_id = match info.client_id {
@@ -181,13 +183,12 @@ impl Link {
             id => id,
         };
         let ext = info.ext_set().and(usable(kind));
-        // Nobody can be told through a jump host once we are gone.
+        let goodbye = || seal_goodbye(&proxy_key, ClientId(client_id));
+        // To be said by the jump host, which nobody can ask for it once we are gone.
+        let left = ext.has(Ext::Goodbye).then(goodbye).unwrap_or_default();
+        let opener = way.opener(info.port, tcp, &left);
         let can_tell = ext.has(Ext::Goodbye) && opener.is_none();
-        let farewell = can_tell.then(|| Farewell {
-            server: addr,
-            tcp,
-            packet: seal_goodbye(&proxy_key, ClientId(client_id)),
-        });
+        let farewell = can_tell.then(|| Farewell { server: addr, tcp, packet: goodbye() });
         let all_ways = ext.has(Ext::Tcp) && !tcp && opener.is_none();
         let through = login.filter(|_| all_ways).map(|login| way::through_login(&login, info.port));
         let may_use_login = through.is_some();
@@ -324,11 +325,22 @@ impl Remote for Link {
     }
 
     fn dial(&self, target: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
-        Box::pin(forward::dial(self, target))
+        Box::pin(forward::dial(self, target, Vec::new()))
+    }
+
+    fn dial_with_farewell(
+        &self,
+        target: Target,
+        farewell: Vec<u8>,
+    ) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+        Box::pin(forward::dial(self, target, farewell))
     }
 
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
-        Box::pin(forward::listen(self, at))
+        Box::pin(async move {
+            let Listening { port, incoming, guard } = listen::<Connections>(self, &at).await?;
+            Ok(RemoteListener { port, incoming, _guard: Box::new(guard) })
+        })
     }
 
     fn carries_datagrams(&self) -> bool {
@@ -336,19 +348,30 @@ impl Remote for Link {
     }
 
     fn dial_udp(&self, target: Target) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
-        Box::pin(datagrams::dial(self, target))
+        Box::pin(datagrams::dial(self, target, Vec::new()))
+    }
+
+    fn dial_udp_with_farewell(
+        &self,
+        target: Target,
+        farewell: Vec<u8>,
+    ) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
+        Box::pin(datagrams::dial(self, target, farewell))
     }
 
     fn listen_udp(&self, at: Listen) -> BoxFuture<'_, Result<RemoteUdpListener, RemoteError>> {
-        Box::pin(datagrams::listen(self, at))
+        Box::pin(async move {
+            let Listening { port, incoming, guard } = listen::<Flows>(self, &at).await?;
+            Ok(RemoteUdpListener { port, incoming, _guard: Box::new(guard) })
+        })
     }
 
     fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
-        forward::channels(self, AGENT_CHANNEL)
+        channels::<Connections>(self, AGENT_CHANNEL)
     }
 
     fn forward_x11(&self, x11: X11Request) -> mpsc::Receiver<RemoteStream> {
-        let incoming = forward::channels(self, X11_CHANNEL);
+        let incoming = channels::<Connections>(self, X11_CHANNEL);
         // A second call is against the rules; the first one's cookie stays.
         let _ = self.shared.x11.set(x11);
         incoming
@@ -362,8 +385,12 @@ impl Remote for Link {
         Box::pin(async {
             // The server may close its end first.
             self.shared.proxy.open_no_more();
-            if self.shared.bus.close() {
-                let _ = timeout(CLOSE_GRACE, self.shared.bus.ended()).await;
+            if self.shared.bus.close()
+                && timeout(CLOSE_GRACE, self.shared.bus.ended()).await.is_err()
+                && let Some(farewell) = self.farewell()
+            {
+                // The path may have ended a moment ago: this one needs none.
+                farewell.send_once();
             }
             self.shared.connection.close();
             let _ = timeout(TRANSPORT_GRACE, self.shared.connection.closing_sent()).await;

@@ -80,18 +80,22 @@ impl Way {
         }
     }
 
-    /// Returns what opens paths to the server's port; `None` where sockets do.
-    pub(super) fn opener(&self, port: u16, tcp: bool) -> Option<Opener> {
+    /// Returns what opens paths to the server's port; `None` where sockets do. The packet
+    /// `farewell` is left with the jump host, for the case that we are killed.
+    pub(super) fn opener(&self, port: u16, tcp: bool, farewell: &[u8]) -> Option<Opener> {
+        let farewell = if tcp { frame(farewell) } else { farewell.to_vec() };
         match self.clone() {
             Self::Direct(_) => None,
             Self::Through(hop, host) => Some(Arc::new(move || {
-                let (hop, host) = (hop.clone(), host.clone());
+                let (hop, host, farewell) = (hop.clone(), host.clone(), farewell.clone());
                 Box::pin(async move {
                     wait_for(hop.as_ref()).await;
                     let target = Target::Tcp { host, port };
                     let wire = match tcp {
-                        true => hop.dial(target).await.map(over_stream),
-                        false => hop.dial_udp(target).await.map(over_datagrams),
+                        true => hop.dial_with_farewell(target, farewell).await.map(over_stream),
+                        false => {
+                            hop.dial_udp_with_farewell(target, farewell).await.map(over_datagrams)
+                        }
                     };
                     wire.map_err(|error| system_error(&error))
                 })
@@ -164,6 +168,14 @@ async fn by_command(settings: &Settings, template: &str, port: u16) -> io::Resul
     }
     let (read, write) = tokio::io::split(ProxyCommand::start(&command)?);
     Ok(Wire::framed(read, write))
+}
+
+/// A packet as the TCP carrier has it (PROTOCOL §2.4); nothing stays nothing.
+fn frame(packet: &[u8]) -> Vec<u8> {
+    match u16::try_from(packet.len()) {
+        Ok(len) if len > 0 => [&len.to_be_bytes(), packet].concat(),
+        _ => Vec::new(),
+    }
 }
 
 /// Waits until a jump host is in reach.

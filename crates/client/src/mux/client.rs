@@ -5,7 +5,6 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -110,7 +109,10 @@ pub async fn control(settings: &Settings, command: ControlCommand) -> u8 {
             }
             done => done,
         },
-        ControlCommand::Proxy => master.proxy().await,
+        ControlCommand::Proxy => {
+            let text = "-O proxy is not supported by tssh; without it the connection is shared";
+            Err(Unusable::Said(text.to_owned()))
+        }
     };
     match done {
         Ok(()) => 0,
@@ -138,12 +140,8 @@ pub async fn attach(
             if error.kind() == io::ErrorKind::ConnectionRefused
                 && settings.control.master.lends() =>
         {
-            // Its owner is gone; ours will stand there. A file of another kind is somebody's.
-            let found = std::fs::symlink_metadata(path);
-            if found.is_ok_and(|found| found.file_type().is_socket()) {
-                tracing::debug!(path = %path.display(), "stale control socket removed");
-                let _ = std::fs::remove_file(path);
-            }
+            // Its owner is gone; ours will stand there.
+            host::local::clear_dead(path).await;
             return None;
         }
         Err(error) => {
@@ -408,23 +406,6 @@ impl Master {
             () = ended => 0,
             _ = signals.leave() => FAILURE,
         }
-    }
-
-    /// Carries the connection protocol of ssh between standard input and output and the other
-    /// process.
-    async fn proxy(mut self) -> Result<(), Unusable> {
-        match self.ask(|id| Request::Proxy { id }).await? {
-            Reply::ProxyReady { .. } => {}
-            other => return Err(unexpected(&other)),
-        }
-        let (mut from, mut to) = self.channel.into_inner().into_split();
-        let mut input = crate::sys::stdio::Stdin::open()?;
-        let mut output = crate::sys::stdio::Output::stdout()?;
-        tokio::select! {
-            copied = tokio::io::copy(&mut from, &mut output) => copied?,
-            copied = tokio::io::copy(&mut input, &mut to) => copied?,
-        };
-        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The socket where processes that share a connection meet: its file, made and found safely.
 //!
 //! It is made under another name, for its owner alone, and put in its place in one step that
-//! replaces nothing; so a client finds a socket that listens, or none.
+//! replaces nothing; so a client finds a socket that listens, or none. One whose owner is gone is
+//! removed by who would stand there itself ([`local::clear_dead`]).
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -35,6 +35,16 @@ pub trait Remote: Send + Sync {
     /// Connects, on the far host, to a port or socket.
     fn dial(&self, target: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>>;
 
+    /// As [`Remote::dial`]; should we be killed, the far host writes `farewell` to another
+    /// connection to that place, if it can (extension `farewell`).
+    fn dial_with_farewell(
+        &self,
+        target: Target,
+        _farewell: Vec<u8>,
+    ) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+        self.dial(target)
+    }
+
     /// Listens on the far host. An address given as `None` is its loopback, in both families;
     /// an empty one or `*` is every address it has.
     fn listen(&self, at: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>>;
@@ -49,6 +59,16 @@ pub trait Remote: Send + Sync {
     /// Only a link carries datagrams; where there is none this is refused.
     fn dial_udp(&self, _target: Target) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
         Box::pin(std::future::ready(Err(no_datagrams())))
+    }
+
+    /// As [`Remote::dial_udp`]; should we be killed, the far host sends `farewell` there, if it can
+    /// (extension `farewell`).
+    fn dial_udp_with_farewell(
+        &self,
+        target: Target,
+        _farewell: Vec<u8>,
+    ) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
+        self.dial_udp(target)
     }
 
     /// Listens on the far host for datagrams. Addresses mean what they mean to

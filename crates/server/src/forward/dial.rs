@@ -9,6 +9,7 @@ use transport::{RecvStream, SendStream};
 
 use crate::config::policy::Target;
 use crate::config::{Policy, Refusal};
+use crate::forward::farewell::{Farewell, Farewells};
 use crate::forward::socket::{PRIORITY, Socket, conduct, split};
 use transport::frames::{self, ReadError};
 
@@ -28,6 +29,7 @@ pub(super) enum DialError {
 /// Serves a `dial` stream behind its hello.
 pub(crate) async fn serve(
     policy: &Policy,
+    farewells: &Farewells,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ReadError> {
@@ -36,7 +38,11 @@ pub(crate) async fn serve(
     let response = |remote_addr| DialResponse { code: 0, msg: NO_ERROR.into(), remote_addr };
     match dial(policy, &message).await {
         Ok(Socket::Tcp(stream)) => {
-            let address = stream.peer_addr().ok().map(|address| TcpAddr {
+            let address = stream.peer_addr().ok();
+            let _farewell = address.and_then(|to| {
+                farewells.keep(Farewell { to, is_tcp: true, bytes: message.farewell.0 })
+            });
+            let address = address.map(|address| TcpAddr {
                 ip: address.ip().to_string(),
                 port: address.port(),
                 zone: String::new(),

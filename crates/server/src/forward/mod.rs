@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod dial;
+pub(crate) mod farewell;
 pub(crate) mod listen;
 pub(crate) mod parked;
 pub(crate) mod socket;

@@ -1,36 +1,35 @@
 //! `dial-udp`, `listen-udp` and `accept-udp`: flows of datagrams (PROTOCOL §6.9).
 //!
 //! Channel ids count up from 1 for the whole life of the link. The policy is
-//! that of connections: what may be dialled or listened at by TCP may be by UDP
+//! that of connections: what may be dialled or listened at by TCP, or a unix socket, may be by UDP
 //! (docs/decisions/0027).
 //!
 //! Invariant: nothing leaves or enters a channel before the client says that it is ready.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use host::local::SocketFile;
-use host::socket;
+use host::{local, socket};
 use proto::ChannelId;
 use proto::open::{
     CODE_PROHIBITED, DialMessage, DialUdpResponse, IdMessage, ListenMessage, ListenResponse,
     NO_ERROR, Outcome, Ready,
 };
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use transport::channels::{Channels, Registration};
-use transport::flows::{Connected, Flow, Peers, Pipe, conduct};
+use transport::flows::{self, Connected, Flow, Peers, Pipe, conduct};
 use transport::frames::{self, ReadError};
 use transport::{Connection, RecvStream, SendStream};
 
-use super::agent;
 use super::dial::DialError;
+use super::farewell::{Farewell, Farewells};
 use super::listen::{ListenError, addresses};
 use super::parked::Parked;
 use super::socket::{PRIORITY, split};
@@ -46,7 +45,7 @@ const BACKLOG: usize = 16;
 pub(crate) struct Datagrams {
     channels: Channels,
     next: AtomicU64,
-    parked: Parked<(Flow<UdpSocket>, Registration)>,
+    parked: Parked<(Peer, Registration)>,
 }
 
 impl Datagrams {
@@ -67,6 +66,7 @@ impl Datagrams {
 pub(crate) async fn dial(
     host: &Host,
     datagrams: &Datagrams,
+    farewells: &Farewells,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ReadError> {
@@ -86,7 +86,12 @@ pub(crate) async fn dial(
     let Ready {} = frames::read_message(&mut recv).await?;
     let channel = channel.open(send, recv);
     match socket {
-        Dialled::Udp(socket) => conduct(Connected::new(socket), channel, None).await,
+        Dialled::Udp(socket) => {
+            let bytes = message.farewell.0;
+            let keep = |to| farewells.keep(Farewell { to, is_tcp: false, bytes });
+            let _farewell = socket.peer_addr().ok().and_then(keep);
+            conduct(Connected::new(socket), channel, None).await;
+        }
         Dialled::Unix(socket) => conduct(Connected::new(socket), channel, None).await,
     }
     Ok(())
@@ -95,36 +100,50 @@ pub(crate) async fn dial(
 /// A socket that is connected to where a flow leads.
 enum Dialled {
     Udp(UdpSocket),
-    Unix(Datagram),
+    Unix(Gram),
 }
 
-/// A connected unix socket, with the name that answers are sent to.
-struct Datagram {
-    socket: UnixDatagram,
-    _file: SocketFile,
-}
+/// A connected unix socket.
+struct Gram(local::Gram);
 
-impl Datagram {
-    /// Connects to the socket at `path`.
-    fn connect(path: &str, home: &Path) -> io::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let name = format!("gram-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let own = agent::directory(home)?.join(name);
-        let socket = UnixDatagram::bind(&own)?;
-        let _file = SocketFile::at(&own);
-        socket.connect(path)?;
-        Ok(Self { socket, _file })
-    }
-}
-
-impl Pipe for Datagram {
+impl Pipe for Gram {
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.recv(buffer).await
+        self.0.recv(buffer).await
     }
 
     async fn send(&self, payload: &[u8]) -> io::Result<()> {
-        self.socket.send(payload).await.map(drop)
+        self.0.send(payload).await
     }
+}
+
+/// A unix socket that others send to; who has no name cannot be answered.
+#[derive(Debug)]
+struct GramListener(local::GramListener);
+
+impl flows::Socket for GramListener {
+    type Peer = Option<PathBuf>;
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Peer)> {
+        self.0.recv_from(buffer).await
+    }
+
+    async fn send(&self, payload: &[u8], to: &Self::Peer) -> io::Result<()> {
+        let to = to.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.0.send_to(payload, to).await
+    }
+}
+
+/// A peer of a listener.
+#[derive(Debug)]
+enum Peer {
+    Udp(Flow<UdpSocket>),
+    Gram(Flow<GramListener>),
+}
+
+/// What a listener takes datagrams at.
+enum Bound {
+    Udp(Vec<UdpSocket>),
+    Gram(GramListener),
 }
 
 /// Makes a socket that is connected to where the message says.
@@ -133,8 +152,8 @@ async fn connect(host: &Host, message: &DialMessage) -> Result<Dialled, DialErro
     let failed = |error| DialError::Connect { to: message.addr.clone(), error };
     if message.net == "unixgram" {
         policy.permits_dial(Target::Unix)?;
-        let socket = Datagram::connect(&message.addr, &host.account.home);
-        return socket.map(Dialled::Unix).map_err(failed);
+        let socket = local::Gram::connect(&message.addr);
+        return socket.map(|socket| Dialled::Unix(Gram(socket))).map_err(failed);
     }
     let wants = match message.net.as_str() {
         "udp" => |_: &SocketAddr| true,
@@ -183,30 +202,26 @@ pub(crate) async fn listen(
 ) -> Result<(), ReadError> {
     let message: ListenMessage = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
-    let sockets = match bind(policy, &message).await {
-        Ok(sockets) => sockets,
+    let bound = match bind(policy, &message).await {
+        Ok(bound) => bound,
         Err(error) => {
             let code = if matches!(error, ListenError::Refused(_)) { CODE_PROHIBITED } else { 0 };
             let refusal = ListenResponse { code, msg: error.to_string(), port: 0 };
             return Ok(frames::write_message(&mut send, &refusal).await?);
         }
     };
-    let port = if tells_port { given_port(&message, &sockets) } else { 0 };
+    let port = if tells_port { given_port(&message, &bound) } else { 0 };
     let response = ListenResponse { code: 0, msg: NO_ERROR.into(), port };
     frames::write_message(&mut send, &response).await?;
     let (found, mut flows) = mpsc::channel(BACKLOG);
     let mut tasks = JoinSet::new();
-    for socket in sockets {
-        let found = found.clone();
-        tasks.spawn(async move {
-            let mut peers = Peers::new(socket);
-            loop {
-                let flow = peers.next().await;
-                // Known peers are served whether or not there is room for new ones:
-                // who finds none is somebody new with its next datagram.
-                let _ = found.try_send(flow);
+    match bound {
+        Bound::Udp(sockets) => {
+            for socket in sockets {
+                tasks.spawn(find_peers(socket, found.clone(), Peer::Udp));
             }
-        });
+        }
+        Bound::Gram(socket) => drop(tasks.spawn(find_peers(socket, found, Peer::Gram))),
     }
     // Nothing more is said on it: whatever comes is its end.
     let mut end = [0];
@@ -224,9 +239,34 @@ pub(crate) async fn listen(
     }
 }
 
-/// Binds every address that can be bound, all at one port.
-async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Vec<UdpSocket>, ListenError> {
+/// Hands on whoever sends to a socket and is not known yet.
+async fn find_peers<S: flows::Socket>(
+    socket: S,
+    found: mpsc::Sender<Peer>,
+    peer: fn(Flow<S>) -> Peer,
+) {
+    let mut peers = Peers::new(socket);
+    loop {
+        let flow = peers.next().await;
+        // Known peers are served whether or not there is room for new ones: who finds none is
+        // somebody new with its next datagram.
+        let _ = found.try_send(peer(flow));
+    }
+}
+
+/// Binds every address that can be bound, all at one port; or a unix socket.
+async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Bound, ListenError> {
     let failed = |error| ListenError::Bind { at: message.addr.clone(), error };
+    if message.net == "unixgram" {
+        policy.permits_listen(Target::Unix)?;
+        let (mask, unlink) = policy.stream_local_bind();
+        let path = Path::new(&message.addr);
+        if unlink {
+            local::clear_place(path).map_err(failed)?;
+        }
+        let socket = local::GramListener::bind(path, mask).map_err(failed)?;
+        return Ok(Bound::Gram(GramListener(socket)));
+    }
     let wants = match message.net.as_str() {
         "udp" => |_: &IpAddr| true,
         "udp4" => IpAddr::is_ipv4,
@@ -251,11 +291,12 @@ async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Vec<UdpSocket>
             Err(error) => last = error,
         }
     }
-    if sockets.is_empty() { Err(failed(last)) } else { Ok(sockets) }
+    if sockets.is_empty() { Err(failed(last)) } else { Ok(Bound::Udp(sockets)) }
 }
 
 /// Returns the port the system chose, where it was to choose.
-fn given_port(message: &ListenMessage, sockets: &[UdpSocket]) -> u16 {
+fn given_port(message: &ListenMessage, bound: &Bound) -> u16 {
+    let Bound::Udp(sockets) = bound else { return 0 };
     let asked = message.addr.rsplit_once(':').is_some_and(|(_, port)| port == "0");
     let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
     bound.filter(|_| asked).map_or(0, |address| address.port())
@@ -269,11 +310,15 @@ pub(crate) async fn claim(
 ) -> Result<(), ReadError> {
     let IdMessage { id } = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
-    let Some((flow, channel)) = datagrams.parked.claim(id) else {
+    let Some((peer, channel)) = datagrams.parked.claim(id) else {
         let refusal = Outcome::failure(format!("no peer {id} waits to be claimed"));
         return Ok(frames::write_message(&mut send, &refusal).await?);
     };
     frames::write_message(&mut send, &Outcome::success()).await?;
-    conduct(flow, channel.open(send, recv), None).await;
+    let channel = channel.open(send, recv);
+    match peer {
+        Peer::Udp(flow) => conduct(flow, channel, None).await,
+        Peer::Gram(flow) => conduct(flow, channel, None).await,
+    }
     Ok(())
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use transport::Connection;
 
+use crate::forward::farewell::Farewells;
 use crate::forward::parked::Parked;
 use crate::forward::socket::Socket;
 use crate::forward::udp::Datagrams;
@@ -117,6 +118,8 @@ struct Inner {
     parked: Parked<Socket>,
     /// Its datagram channels.
     datagrams: Datagrams,
+    /// What is said for it if it is killed.
+    farewells: Farewells,
     presence: watch::Sender<Presence>,
     output_log_bytes: usize,
 }
@@ -166,6 +169,7 @@ impl Link {
             parking: Semaphore::new(MAX_PARKED),
             parked: Parked::new(settings.connect_timeout),
             datagrams,
+            farewells: Farewells::default(),
             presence: watch::Sender::new(Presence::default()),
             output_log_bytes: settings.output_log_bytes,
         }))
@@ -197,6 +201,9 @@ impl Link {
         self.end_sessions();
         if why == End::Closed {
             self.linger().await;
+        } else {
+            // While the streams that they belong to are still there.
+            inner.farewells.say().await;
         }
         inner.connection.close();
         inner.connection.closing_sent().await;

@@ -62,7 +62,7 @@ impl Inner {
             }
             StreamCommand::Dial => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
-                dial::serve(&self.host.policy, send, recv).await
+                dial::serve(&self.host.policy, &self.farewells, send, recv).await
             }
             StreamCommand::Listen => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
@@ -75,7 +75,7 @@ impl Inner {
             }
             StreamCommand::DialUdp => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
-                udp::dial(&self.host, &self.datagrams, send, recv).await
+                udp::dial(&self.host, &self.datagrams, &self.farewells, send, recv).await
             }
             StreamCommand::ListenUdp => {
                 frames::write_message(&mut send, &Outcome::success()).await?;

@@ -1,12 +1,16 @@
 //! Sockets that have a name in the file system: unix sockets.
 
+use std::collections::hash_map::RandomState;
+use std::fs::DirBuilder;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, RawMode};
+use rustix::fs::{FlockOperation, Mode, RawMode};
 use tokio::io::{AsyncRead, AsyncWrite};
-pub use tokio::net::{UnixDatagram as Datagram, UnixListener as Listener, UnixStream as Stream};
+use tokio::net::UnixDatagram;
+pub use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 
 /// Connects to the socket called `path`.
 ///
@@ -32,14 +36,6 @@ pub fn listen(path: &Path, mask: u16) -> io::Result<Listener> {
     masked(mask, || Listener::bind(path))
 }
 
-/// As [`listen`], for datagrams.
-///
-/// # Errors
-/// As [`listen`].
-pub fn bind_datagram(path: &Path, mask: u16) -> io::Result<Datagram> {
-    masked(mask, || Datagram::bind(path))
-}
-
 fn masked<T>(mask: u16, bind: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let usual = rustix::process::umask(Mode::from_raw_mode(RawMode::from(mask)));
     let bound = bind();
@@ -55,6 +51,139 @@ pub fn clear_place(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Removes the socket at `path` if nobody listens there any more, and nobody else is about to do
+/// the same. A file of another kind is somebody's, and stays.
+///
+/// Under a lock that all of us keep to: between the look at the socket and its removal nobody
+/// else can have put a new one in its place.
+pub async fn clear_dead(path: &Path) {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The directory itself is what is locked, so that no file is left behind.
+    let Ok(dir) = std::fs::File::open(dir) else { return };
+    // Held by somebody else it means that the socket is being seen to; where there are no locks
+    // (some file systems of other machines), nothing is removed rather than the wrong file.
+    if rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && connect(path).await.is_err_and(refused) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// A connected socket for datagrams, with a name of its own that answers are sent to.
+#[derive(Debug)]
+pub struct Gram {
+    socket: UnixDatagram,
+    _name: Name,
+}
+
+impl Gram {
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    /// There is none, or none of ours can be made.
+    pub fn connect(path: impl AsRef<Path>) -> io::Result<Self> {
+        let name = Name::private()?;
+        let socket = UnixDatagram::bind(name.socket())?;
+        socket.connect(path)?;
+        Ok(Self { socket, _name: name })
+    }
+
+    /// Waits for a datagram, which is cut off where `buffer` ends.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.recv(buffer).await
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send(payload).await.map(drop)
+    }
+}
+
+/// A socket for datagrams that anybody who may can send to. Its file goes with it.
+#[derive(Debug)]
+pub struct GramListener {
+    socket: UnixDatagram,
+    _file: SocketFile,
+}
+
+impl GramListener {
+    /// Makes one at `path`, as [`listen`] does.
+    ///
+    /// # Errors
+    /// As [`listen`].
+    pub fn bind(path: &Path, mask: u16) -> io::Result<Self> {
+        let socket = masked(mask, || UnixDatagram::bind(path))?;
+        Ok(Self { socket, _file: SocketFile::at(path) })
+    }
+
+    /// Waits for a datagram; returns its length and the name of its sender, where that has one
+    /// that can be answered to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, Option<PathBuf>)> {
+        let (len, peer) = self.socket.recv_from(buffer).await?;
+        Ok((len, peer.as_pathname().map(Path::to_owned)))
+    }
+
+    /// Sends a datagram to the socket at `to`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn send_to(&self, payload: &[u8], to: &Path) -> io::Result<()> {
+        self.socket.send_to(payload, to).await.map(drop)
+    }
+}
+
+/// A name for a socket in a directory of its own, which nobody else can enter or know
+/// beforehand; both go with it.
+#[derive(Debug)]
+struct Name(PathBuf);
+
+/// How often another name is tried.
+const NAME_TRIES: u32 = 16;
+
+impl Name {
+    fn private() -> io::Result<Self> {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let base = runtime.filter(|dir| dir.is_absolute() && dir.is_dir());
+        let base = base.unwrap_or_else(std::env::temp_dir);
+        for _ in 0..NAME_TRIES {
+            let random = RandomState::new().build_hasher().finish();
+            let dir = base.join(format!("tssh-{random:016x}"));
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Ok(()) => return Ok(Self(dir)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("s")
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // Nobody is left to tell if they stay.
+        let _ = std::fs::remove_file(self.socket());
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 
@@ -110,5 +239,79 @@ mod tests {
         drop((second, second_file));
         assert!(!path.exists());
         clear_place(&path).unwrap();
+    }
+    /// Whatever the order in which several find a dead socket, remove it and listen: the one that
+    /// then has the place keeps it.
+    #[tokio::test]
+    async fn of_many_that_find_a_dead_socket_one_takes_its_place_and_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let take = |path: PathBuf, number: u32| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_io().build().unwrap();
+            runtime.block_on(clear_dead(&path));
+            let first = path.with_extension(number.to_string());
+            let listener = std::os::unix::net::UnixListener::bind(&first).unwrap();
+            let linked = std::fs::hard_link(&first, &path);
+            std::fs::remove_file(&first).unwrap();
+            linked.is_ok().then_some(listener)
+        };
+        for _ in 0..100 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let tries: Vec<_> = (0..4)
+                .map(|number| {
+                    let path = path.clone();
+                    std::thread::spawn(move || take(path, number))
+                })
+                .collect();
+            let tries = tries.into_iter().map(|one| one.join().unwrap());
+            let listening: Vec<_> = tries.flatten().collect();
+            assert_eq!(listening.len(), 1);
+            connect(&path).await.unwrap();
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn only_sockets_that_nobody_listens_at_are_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        clear_dead(&path).await;
+        assert!(path.exists());
+        drop(live);
+        clear_dead(&path).await;
+        assert!(!path.exists());
+        std::fs::write(&path, "somebody's").unwrap();
+        clear_dead(&path).await;
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn answers_come_to_a_name_that_nobody_else_can_reach() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("asked");
+        let asked = GramListener::bind(&path, 0o177).unwrap();
+        let file_mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(file_mode & 0o777, 0o600);
+        let gram = Gram::connect(&path).unwrap();
+        gram.send(b"question").await.unwrap();
+        let mut buffer = [0; 16];
+        let (len, peer) = asked.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..len], b"question");
+        let name = peer.unwrap();
+        let own = name.parent().unwrap().to_owned();
+        let mode = std::fs::metadata(&own).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        asked.send_to(b"answer", &name).await.unwrap();
+        let len = gram.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..len], b"answer");
+        drop(gram);
+        assert!(!own.exists());
+        let nameless = UnixDatagram::unbound().unwrap();
+        nameless.send_to(b"notice", &path).await.unwrap();
+        assert_eq!(asked.recv_from(&mut buffer).await.unwrap(), (6, None));
+        drop(asked);
+        assert!(!path.exists());
     }
 }

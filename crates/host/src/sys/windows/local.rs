@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -100,17 +100,17 @@ impl Listener {
     }
 }
 
-/// A datagram socket, of which there are none.
+/// A connected socket for datagrams, of which there are none.
 #[derive(Debug)]
-pub struct Datagram(Infallible);
+pub struct Gram(Infallible);
 
-impl Datagram {
-    /// Never called.
+impl Gram {
+    /// Refuses, as [`listen`].
     ///
     /// # Errors
-    /// None: there is no socket.
-    pub fn connect(&self, _: impl AsRef<Path>) -> io::Result<()> {
-        match self.0 {}
+    /// Always.
+    pub fn connect(_: impl AsRef<Path>) -> io::Result<Self> {
+        Err(unsupported())
     }
 
     /// Never called.
@@ -125,7 +125,37 @@ impl Datagram {
     ///
     /// # Errors
     /// None: there is no socket.
-    pub async fn send(&self, _: &[u8]) -> io::Result<usize> {
+    pub async fn send(&self, _: &[u8]) -> io::Result<()> {
+        match self.0 {}
+    }
+}
+
+/// A socket for datagrams that others send to, of which there are none.
+#[derive(Debug)]
+pub struct GramListener(Infallible);
+
+impl GramListener {
+    /// Refuses, as [`listen`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn bind(_: &Path, _: u16) -> io::Result<Self> {
+        Err(unsupported())
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None: there is no socket.
+    pub async fn recv_from(&self, _: &mut [u8]) -> io::Result<(usize, Option<PathBuf>)> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None: there is no socket.
+    pub async fn send_to(&self, _: &[u8], _: &Path) -> io::Result<()> {
         match self.0 {}
     }
 }
@@ -138,14 +168,6 @@ pub fn listen(_: &Path, _: u16) -> io::Result<Listener> {
     Err(unsupported())
 }
 
-/// Refuses, as [`listen`].
-///
-/// # Errors
-/// Always.
-pub fn bind_datagram(_: &Path, _: u16) -> io::Result<Datagram> {
-    Err(unsupported())
-}
-
 /// Leaves everything as it is: [`listen`] says why.
 ///
 /// # Errors
@@ -153,6 +175,9 @@ pub fn bind_datagram(_: &Path, _: u16) -> io::Result<Datagram> {
 pub fn clear_place(_: &Path) -> io::Result<()> {
     Ok(())
 }
+
+/// Leaves everything as it is, as [`clear_place`].
+pub async fn clear_dead(_: &Path) {}
 
 fn unsupported() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "unix sockets are not supported on Windows")
