@@ -2,17 +2,19 @@
 
 use std::os::unix::net::UnixStream;
 
-use e2e::{Mode, Stdin, World, in_modes, wait_until};
+use e2e::{HOST, Mode, Stdin, World, in_modes, wait_until};
 
 /// An agent with one key in it, for as long as the value lives.
-struct Agent {
-    socket: std::path::PathBuf,
+pub(crate) struct Agent {
+    /// Where it listens.
+    pub(crate) socket: std::path::PathBuf,
     process: std::process::Child,
 }
 
 impl Agent {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         let socket = world.path("agent.sock");
+        let _ = std::fs::remove_file(&socket);
         let process = std::process::Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(&socket)
@@ -20,7 +22,10 @@ impl Agent {
             .spawn()
             .expect("ssh-agent starts");
         wait_until("the agent listens", || UnixStream::connect(&socket).is_ok());
-        let key = world.keygen("in_agent", "");
+        let key = world.path("in_agent");
+        if !key.exists() {
+            world.keygen("in_agent", "");
+        }
         let added = world.program("ssh-add").command([key]).env("SSH_AUTH_SOCK", &socket).output();
         added.assert_status(0);
         Self { socket, process }
@@ -141,4 +146,37 @@ fn the_agent_of_a_terminal_s_session_ends_with_it(mode: Mode) {
     shell.assert_ends(4);
     let path = std::fs::read_to_string(socket).expect("the path was written");
     wait_until("the socket is gone", || !std::path::Path::new(path.trim()).exists());
+}
+
+in_modes!(everywhere, git_over_there_logs_in_with_a_key_that_is_only_here);
+fn git_over_there_logs_in_with_a_key_that_is_only_here(mode: Mode) {
+    let world = World::new(mode);
+    let agent = Agent::start(&world);
+    let allowed = std::fs::read_to_string(world.path("authorized_keys")).expect("it is there");
+    let key = std::fs::read_to_string(world.path("in_agent.pub")).expect("it was made");
+    world.write("authorized_keys", format!("{allowed}{key}"));
+    // Over there is no key, so that git has but the agent.
+    let known_hosts = world.path("known_hosts").display().to_string();
+    let ssh = format!(
+        "ssh -F none -i /dev/null -o UserKnownHostsFile={known_hosts} -o HostKeyAlias={HOST} \
+         -o BatchMode=yes -p {}",
+        world.port()
+    );
+    let (from, to) = (world.path("repo"), world.path("clone"));
+    let git = "git -c user.name=n -c user.email=e";
+    let script = format!(
+        "export GIT_SSH_COMMAND='{ssh}'; \
+         {git} init -q {from} && {git} -C {from} commit -q --allow-empty -m m && \
+         git clone -q 127.0.0.1:{from} {to} && git -C {to} log --format=%s",
+        from = from.display(),
+        to = to.display(),
+    );
+    let by_path = format!("ForwardAgent={}", agent.socket.display());
+    let options = ["-o", &by_path, "-oIdentityAgent=SSH_AUTH_SOCK"];
+    let run = world.ssh(options).env("SSH_AUTH_SOCK", &agent.socket).command([script]).output();
+    run.assert_status(0);
+    assert_eq!(run.out(), "m\n", "{run:?}");
+    let run = world.ssh(["-a", "-oIdentityAgent=SSH_AUTH_SOCK"]);
+    let run = run.command([format!("{ssh} 127.0.0.1 true")]).output();
+    run.assert_status(255);
 }

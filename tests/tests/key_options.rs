@@ -54,3 +54,26 @@ fn a_key_without_a_terminal_or_an_agent_gets_neither(mode: Mode) {
     let run = world.ssh(["-tt"]).command(["tty; true"]).output();
     assert!(!run.out().contains("/dev/"), "{run:?}");
 }
+
+in_modes!(everywhere, the_command_of_a_key_is_run_in_place_of_every_session);
+fn the_command_of_a_key_is_run_in_place_of_every_session(mode: Mode) {
+    let world = World::builder(mode).sshd_config("ExposeAuthInfo yes").start();
+    let log = world.path("log");
+    let body = format!(
+        "echo \"$SSH_ORIGINAL_COMMAND\" >> {}; exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+        log.display()
+    );
+    let wrapper = world.script("wrapper", &body);
+    let path = world.path("authorized_keys");
+    let key = fs::read_to_string(&path).expect("the key is there");
+    let line = format!("command=\"{}\" {key}", wrapper.display());
+    fs::write(&path, line).expect("the file can be written");
+    if mode.is_link() && !world.show_tsshd_this_sshd_config() {
+        return;
+    }
+    let run = world.ssh([] as [&str; 0]).command(["echo 'a  b'; exit 5"]).output();
+    run.assert_status(5);
+    assert_eq!(run.out(), "a  b\n", "{run:?}");
+    let seen = fs::read_to_string(log).expect("the wrapper has written it down");
+    assert_eq!(seen.lines().last(), Some("echo 'a  b'; exit 5"), "{seen}");
+}

@@ -22,6 +22,7 @@ mod jump;
 mod jump_roam;
 mod key_options;
 mod leftovers;
+mod like_sshd;
 mod missing;
 mod mux;
 mod notice;

@@ -5,7 +5,8 @@
 //! become settings that restrict like a file of sshd_config, and are named in refusals as such.
 //!
 //! Where several lines name one key, in one file or in several, all of them have to allow what is
-//! done: which one sshd took may hang on the time and on the client's address. A key whose line is
+//! done: which one sshd took may hang on the time and on the client's address. `command=` becomes
+//! ForceCommand, which counts only where sshd says that it forced one. A key whose line is
 //! not found, and one whose files are not known for certain, may be restricted in any way.
 //! Nothing here can relax anything.
 
@@ -132,6 +133,7 @@ fn as_settings(options: &str) -> String {
     let mut may =
         May { port_forwarding: true, agent_forwarding: true, x11_forwarding: true, pty: true };
     let (mut opens, mut listens) = (Vec::new(), Vec::new());
+    let mut command = None;
     for option in split(options) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let value = value.trim_matches('"');
@@ -154,6 +156,10 @@ fn as_settings(options: &str) -> String {
             "no-pty" => may.pty = false,
             "permitopen" => opens.push(value),
             "permitlisten" => listens.push(value),
+            "command" => {
+                let (_, value) = option.split_once('=').unwrap_or_default();
+                command = command.or_else(|| Some(dequoted(value)));
+            }
             // What else there is concerns the login, which sshd has judged.
             _ => {}
         }
@@ -175,7 +181,27 @@ fn as_settings(options: &str) -> String {
             lines.push_str(&format!("{keyword} {}\n", quoted.join(" ")));
         }
     }
+    if let Some(command) = command.filter(|command| !starts_us(command)) {
+        // The one word that means something else in sshd_config.
+        let is_none = command.eq_ignore_ascii_case("none");
+        let command = if is_none { format!("\"{command}\"") } else { command };
+        lines.push_str(&format!("ForceCommand {command}\n"));
+    }
     lines
+}
+
+/// Takes an option's value out of its quotes.
+fn dequoted(value: &str) -> String {
+    let value = value.strip_prefix('"').unwrap_or(value);
+    value.strip_suffix('"').unwrap_or(value).replace("\\\"", "\"")
+}
+
+/// Returns whether a command names a program like us, as one that is to start tsshd and nothing
+/// else does. Its sessions are what it was given for, and cannot be that command once more.
+fn starts_us(command: &str) -> bool {
+    let words = command.split(|c: char| c.is_whitespace() || "\"';&|()".contains(c));
+    let mut names = words.map(|word| word.rsplit('/').next().unwrap_or(word));
+    names.any(|name| name.starts_with("tsshd"))
 }
 
 /// Splits options at the commas that are not between quotes.
@@ -244,6 +270,20 @@ mod tests {
         }
         assert_eq!(value(&config, "permittty"), None);
         assert_eq!(value(&config, "permitlisten").as_deref(), Some("8080"));
+    }
+
+    #[test]
+    fn a_key_s_command_is_forced_unless_it_starts_us() {
+        let forced = |command: &str| {
+            let config = made(&format!("no-pty,command=\"{command}\" ssh-ed25519 AAAA\n"));
+            config.values("forcecommand").first().map(|candidate| candidate.rest.clone())
+        };
+        assert_eq!(forced("/bin/log -x").as_deref(), Some("/bin/log -x"));
+        assert_eq!(forced(r#"echo \"$A\""#).as_deref(), Some(r#"echo "$A""#));
+        assert_eq!(forced("none").as_deref(), Some("\"none\""));
+        for ours in ["tsshd", "/opt/bin/tsshd --ipv4", "A=1 exec tsshd", "env 'tsshd' $X"] {
+            assert_eq!(forced(ours), None, "{ours}");
+        }
     }
 
     #[test]

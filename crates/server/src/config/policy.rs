@@ -174,23 +174,44 @@ impl Policy {
     /// [`Refusal`] when one may be in effect that we cannot know.
     pub(crate) fn forced_command(&self) -> Result<Option<&str>, Refusal> {
         self.unless_forced_unseen("ForceCommand may be set")?;
-        for file in self.files() {
-            let values = file.values("forcecommand");
-            let is_none = |c: &Candidate| c.rest.eq_ignore_ascii_case("none");
-            // Had another block's command been in force, sshd would have told us.
-            let unclear = values.iter().any(|c| !c.certain && !is_none(c));
-            if self.was_forced && (unclear || file.unreadable.is_some()) {
-                return Err(refusal(
-                    "ForceCommand",
-                    &file.path,
-                    "may be set in a part that cannot be read",
-                ));
-            }
-            if let Some(forced) = values.iter().find(|c| c.certain).filter(|c| !is_none(c)) {
-                return Ok(Some(&forced.rest));
-            }
+        // sshd's order: what its file says is before what a key's options do.
+        if let System::Read(file) = &self.system
+            && let Some(forced) = self.forced_by(file)?
+        {
+            return Ok(Some(forced));
         }
-        Ok(None)
+        if let Some(forced) = self.forced_by_key()? {
+            return Ok(Some(forced));
+        }
+        self.user.as_ref().map_or(Ok(None), |file| self.forced_by(file))
+    }
+
+    /// Returns the command that a file forces.
+    fn forced_by<'a>(&self, file: &'a SshdConfig) -> Result<Option<&'a str>, Refusal> {
+        let values = file.values("forcecommand");
+        let is_none = |c: &Candidate| c.rest.eq_ignore_ascii_case("none");
+        // Had another block's command been in force, sshd would have told us.
+        let unclear = values.iter().any(|c| !c.certain && !is_none(c));
+        if self.was_forced && (unclear || file.unreadable.is_some()) {
+            let why = "may be set in a part that cannot be read";
+            return Err(refusal("ForceCommand", &file.path, why));
+        }
+        let forced = values.into_iter().find(|c| c.certain).filter(|c| !is_none(c));
+        Ok(forced.map(|candidate| &*candidate.rest))
+    }
+
+    /// Returns the command that the options of the key force, where sshd says that one was.
+    fn forced_by_key(&self) -> Result<Option<&str>, Refusal> {
+        let mut found = None;
+        for file in self.keys.iter().filter(|_| self.was_forced) {
+            let Some(forced) = self.forced_by(file)? else { continue };
+            if found.is_some_and(|before| before != forced) {
+                let why = "is not the same in every line of the key";
+                return Err(refusal("command=", &file.path, why));
+            }
+            found = Some(forced);
+        }
+        Ok(found)
     }
 
     /// Returns whether a pty may be allocated.
@@ -570,6 +591,35 @@ mod tests {
         assert!(policy(Some(unclear), None, true).forced_command().is_err());
         // sshd says that nothing was forced, so the block did not apply.
         assert_eq!(policy(Some(unclear), None, false).forced_command(), Ok(None));
+    }
+
+    /// A policy of a key with these lines in its file.
+    fn policy_of_key(system: &str, lines: &str, forced: bool) -> Policy {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".ssh")).unwrap();
+        std::fs::write(home.path().join(".ssh/authorized_keys"), lines).unwrap();
+        let info = home.path().join("info");
+        std::fs::write(&info, "publickey ssh-ed25519 AAAA\n").unwrap();
+        let mut policy = policy(Some(system), None, forced);
+        policy.keep_to_keys(&info, &Account { home: home.path().to_owned(), ..account() });
+        policy
+    }
+
+    #[test]
+    fn a_key_s_command_is_forced_where_sshd_forced_one() {
+        let lines = "command=\"/bin/log\" ssh-ed25519 AAAA\n";
+        let forced = policy_of_key("", lines, true);
+        assert_eq!(forced.forced_command(), Ok(Some("/bin/log")));
+        // Another line of the key was taken, if any.
+        assert_eq!(policy_of_key("", lines, false).forced_command(), Ok(None));
+        let both = policy_of_key("ForceCommand /bin/menu", lines, true);
+        assert_eq!(both.forced_command(), Ok(Some("/bin/menu")), "sshd_config is first");
+        let two = format!("{lines}command=\"/bin/other\" ssh-ed25519 AAAA\n");
+        assert!(policy_of_key("", &two, true).forced_command().is_err(), "one of two");
+        let ours = "command=\"tsshd\" ssh-ed25519 AAAA\n";
+        assert_eq!(policy_of_key("", ours, true).forced_command(), Ok(None));
+        let unknown = policy_of_key("", "ssh-ed25519 BBBB\n", true);
+        assert!(unknown.forced_command().is_err(), "it may be anything");
     }
 
     /// A policy under a system's file that cannot be read: it is a directory,

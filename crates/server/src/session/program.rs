@@ -66,7 +66,7 @@ impl Program {
         if let Some(forced) = policy.forced_command()? {
             let line = sftp_or(forced).unwrap_or_else(|| forced.into());
             let mut program = Self::shell_command(account, line);
-            program.replaced = asked_for(start);
+            program.replaced = asked_for(start, policy)?;
             return Ok(program);
         }
         if !start.subsystem.is_empty() {
@@ -151,17 +151,21 @@ fn sftp_or(line: &str) -> Option<OsString> {
     Some(format!("{server}{arguments}").into())
 }
 
-/// What `SSH_ORIGINAL_COMMAND` says under a forced command: nothing for a shell.
-fn asked_for(start: &StartMessage) -> Option<OsString> {
-    if !start.subsystem.is_empty() {
-        return Some(start.subsystem.clone().into());
+/// What `SSH_ORIGINAL_COMMAND` says under a forced command: nothing for a shell, and for a
+/// subsystem, which has to be one, its command.
+fn asked_for(start: &StartMessage, policy: &Policy) -> Result<Option<OsString>, ProgramError> {
+    let name = &start.subsystem;
+    if !name.is_empty() {
+        let line = subsystem_line(name, policy);
+        let line = line.ok_or_else(|| ProgramError::NoSubsystem(name.clone()))?;
+        return Ok(Some(policy.subsystem(name).map_or(line, OsString::from)));
     }
     if !start.command.0.is_empty() {
-        return Some(OsString::from_vec(start.command.0.clone()));
+        return Ok(Some(OsString::from_vec(start.command.0.clone())));
     }
     let words = std::iter::once(&start.name).chain(&start.args);
     let words: Vec<_> = words.map(|word| quoted_if_spaced(word)).collect();
-    (!start.shell).then(|| words.join(" ").into())
+    Ok((!start.shell).then(|| words.join(" ").into()))
 }
 
 fn quoted_if_spaced(word: &str) -> String {
@@ -259,5 +263,9 @@ mod tests {
         assert_eq!(line(&shell, "ForceCommand menu"), ["zsh", "-c", "menu"]);
         let forced = program(&words("ls", &["a b"]), "ForceCommand menu").unwrap();
         assert_eq!(forced.replaced, Some("ls 'a b'".into()));
+        let extra = StartMessage { subsystem: "extra".into(), ..StartMessage::default() };
+        let config = "ForceCommand menu\nSubsystem extra /bin/extra -x";
+        assert_eq!(program(&extra, config).unwrap().replaced, Some("/bin/extra -x".into()));
+        assert!(program(&extra, "ForceCommand menu").is_err(), "there is no such subsystem");
     }
 }
