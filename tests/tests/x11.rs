@@ -92,6 +92,39 @@ fn far_programs_reach_the_display_with_trust_and_without(mode: Mode) {
     world.wait_until_nothing_runs();
 }
 
+in_modes!(everywhere, a_far_program_s_window_is_seen_here);
+fn a_far_program_s_window_is_seen_here(mode: Mode) {
+    for program in ["/usr/bin/xeyes", "/usr/bin/xwininfo"] {
+        if !Path::new(program).exists() {
+            return say_skipped(&format!("{program} is missing (x11-apps, x11-utils)"));
+        }
+    }
+    let Some((world, _dir)) = world(mode, ALLOWED) else { return };
+    let Some(server) = Server::start(&world) else { return };
+    let run = world.ssh(["-Y"]).env("DISPLAY", &server.display);
+    let run = run.env("XAUTHORITY", &server.cookies);
+    let client = run.command(["exec xeyes -geometry 320x240+10+20"]).start();
+    let seen = wait_for("the window is shown", || {
+        let looked = Command::new("xwininfo")
+            .args(["-display", &server.display, "-name", "xeyes", "-stats"])
+            .env("XAUTHORITY", &server.cookies)
+            .output()
+            .expect("xwininfo runs");
+        let seen = String::from_utf8_lossy(&looked.stdout).into_owned();
+        seen.contains("IsViewable").then_some(seen)
+    });
+    assert!(seen.contains("Width: 320") && seen.contains("Height: 240"), "{seen}");
+    if let Some(dir) = std::env::var_os("E2E_SCREENSHOTS") {
+        let file = Path::new(&dir).join(format!("{mode:?}.xwd"));
+        let mut shot = Command::new("xwd");
+        shot.args(["-display", &server.display, "-root", "-out"]).arg(file);
+        shot.env("XAUTHORITY", &server.cookies).status().expect("xwd runs");
+    }
+    client.signal(rustix::process::Signal::TERM);
+    let _ = client.wait();
+    world.wait_until_nothing_runs();
+}
+
 /// A session whose program says which display it has, and waits for its end of input.
 fn hold(world: &World, server: &Server, options: &[&str]) -> (Running, String) {
     let run = world.ssh(options).env("DISPLAY", &server.display);

@@ -1,4 +1,4 @@
-//! [`SleepWatch`]: notices that the machine slept.
+//! [`boot_time`] and [`SleepWatch`]: a clock that sleep does not stop, and what notices sleep.
 //!
 //! `Instant` stands still while a Linux or macOS machine is suspended. The
 //! difference to a clock that runs on is the time slept. Nothing polls: the
@@ -28,7 +28,8 @@ impl SleepWatch {
 
 /// Returns the time since some fixed point, sleep included.
 #[cfg(target_os = "linux")]
-pub(super) fn boot_time() -> Duration {
+#[must_use]
+pub fn boot_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
@@ -39,7 +40,8 @@ pub(super) fn boot_time() -> Duration {
 /// Returns the time since some fixed point, sleep included. Somebody who sets
 /// the wall clock forward causes one needless renewal.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn boot_time() -> Duration {
+#[must_use]
+pub fn boot_time() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 

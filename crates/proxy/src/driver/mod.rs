@@ -19,6 +19,7 @@ mod wake;
 mod wire;
 
 pub use client::{ClientConfig, ClientProxy, LinkState, LinkStatus};
+pub use clock::boot_time;
 pub use server::{Events, ServerConfig, ServerEvent, ServerProxy};
 pub use state::{Resolver, Resolving};
 pub use wire::{Opener, Opening, Wire, WireEnd};

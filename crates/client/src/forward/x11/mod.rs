@@ -12,8 +12,9 @@ mod xauth;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use proxy::driver::boot_time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
@@ -56,9 +57,25 @@ impl Default for X11Settings {
 struct Shown {
     display: Display,
     spoof: Spoof,
-    /// Connections are refused from then on.
-    until: Option<Instant>,
+    until: Until,
     reporter: Reporter,
+}
+
+/// When connections are refused from: a time of [`boot_time`], or never. Sleep counts, as for
+/// OpenSSH: the X server's own limit on the cookie goes by such a clock, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Until(Option<Duration>);
+
+impl Until {
+    /// A second more than `limit` after `now`, as with OpenSSH; zero is never.
+    fn after(limit: Duration, now: Duration) -> Self {
+        let grace = limit.saturating_add(Duration::from_secs(1));
+        Self(Some(grace).filter(|_| !limit.is_zero()).and_then(|grace| now.checked_add(grace)))
+    }
+
+    fn is_past(self, now: Duration) -> bool {
+        self.0.is_some_and(|until| now >= until)
+    }
 }
 
 impl Forwarder {
@@ -114,17 +131,13 @@ impl Shown {
         if !has_xauth {
             tracing::debug!("No xauth program.");
         }
-        let mut until = None;
+        let mut until = Until(None);
         let cookie = if !has_xauth {
             None
         } else if settings.trusted {
             xauth::list(&settings.xauth, &display).await
         } else {
-            // A second of grace, as OpenSSH's.
-            let limit = Some(settings.timeout).filter(|limit| !limit.is_zero());
-            until = limit.and_then(|limit| {
-                Instant::now().checked_add(limit.saturating_add(Duration::from_secs(1)))
-            });
+            until = Until::after(settings.timeout, boot_time());
             xauth::generate(&settings.xauth, &display, settings.timeout).await.ok().flatten()
         };
         let (protocol, real) = match cookie {
@@ -149,7 +162,7 @@ impl Shown {
 
     /// Leads one connection to the display, if it knows the false cookie.
     async fn conduct(&self, mut far: RemoteStream) {
-        if self.until.is_some_and(|until| Instant::now() >= until) {
+        if self.until.is_past(boot_time()) {
             tracing::info!("Rejected X11 connection after ForwardX11Timeout expired");
             return far.read.abort();
         }
@@ -199,4 +212,20 @@ fn random(len: usize) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; len]);
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn untrusted_programs_have_their_time_and_a_second_and_zero_is_for_ever() {
+        let second = Duration::from_secs(1);
+        let until = Until::after(60 * second, 100 * second);
+        assert!(!until.is_past(160 * second));
+        assert!(until.is_past(161 * second));
+        let never = Until::after(Duration::ZERO, 100 * second);
+        assert!(!never.is_past(Duration::MAX));
+        assert!(!Until::after(Duration::MAX, second).is_past(Duration::from_secs(u64::MAX)));
+    }
 }
