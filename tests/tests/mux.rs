@@ -67,23 +67,48 @@ in_modes!(everywhere, stock_programs_copy_files_and_clone_on_a_shared_connection
 fn stock_programs_copy_files_and_clone_on_a_shared_connection(mode: Mode) {
     let world = World::new(mode);
     let master = master(&world);
-    let (config, shared) = (world.path("config").display().to_string(), at_socket(&world));
+    ride(&world, || {});
+    end(&world, master);
+}
+
+in_modes!(link, stock_programs_ride_a_connection_that_roams);
+fn stock_programs_ride_a_connection_that_roams(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let master = master(&world);
+    ride(&world, || relay.change_address());
+    assert!(relay.paths() > 2, "programs found other paths");
+    end(&world, master);
+}
+
+/// Runs stock programs on the shared connection, each after what is done `in_between`.
+fn ride(world: &World, in_between: impl Fn()) {
+    let (config, shared) = (world.path("config").display().to_string(), at_socket(world));
     let bytes = Pattern::new(42, 1 << 20).bytes();
     let source = world.write("source", &bytes).display().to_string();
     let ssh = format!("ssh -F {config} {shared}");
     let copied = |name: &str| std::fs::read(world.path(name)).expect("it was copied");
 
+    in_between();
+    let run = world.openssh([&*shared, "-O", "check"]).output();
+    assert!(run.err().starts_with("Master running (pid="), "{run:?}");
+    let socket = world.path("control").display().to_string();
+    world.openssh(["-S", &socket]).command(["echo", "here"]).output().assert_prints("here\n");
+
+    in_between();
     let to = format!("{HOST}:{}", world.path("by_scp").display());
     let run = world.program("scp").command(["-q", "-F", &config, &shared, &source, &to]).output();
     run.assert_prints("");
     assert!(copied("by_scp") == bytes);
 
+    in_between();
     let to = format!("{HOST}:{}", world.path("by_rsync").display());
-    if world.program("rsync").command(["--version"]).output().status.success() {
+    if has(world, "rsync") {
         world.program("rsync").command(["-e", &ssh, &source, &to]).output().assert_prints("");
         assert!(copied("by_rsync") == bytes);
     }
 
+    in_between();
     let git = |words: &[&str]| {
         let run = world.program("git").command(words).env("GIT_SSH_COMMAND", &ssh).output();
         run.assert_status(0);
@@ -97,7 +122,45 @@ fn stock_programs_copy_files_and_clone_on_a_shared_connection(mode: Mode) {
     git(&["clone", "-q", &from, "clone"]);
     let head = |name| git(&["-C", name, "rev-parse", "HEAD"]);
     assert_eq!(head("clone"), head("repo"));
-    assert_eq!(logins(&world), 1);
+
+    in_between();
+    // It takes long, and what it does is no different elsewhere.
+    if matches!(world.mode(), Mode::OpenSsh | Mode::Plain | Mode::Udp) && has(world, "ansible") {
+        let inventory = world.write("inventory", format!("{HOST}\n"));
+        let run = world
+            .program("ansible")
+            .command(["-i".as_ref(), inventory.as_os_str(), HOST.as_ref()])
+            .command(["-m", "raw", "-a", "echo by ansible"])
+            .env("ANSIBLE_SSH_ARGS", format!("-F {config} {shared}"))
+            .env("ANSIBLE_LOCAL_TEMP", world.path("tmp").join("ansible"))
+            .output();
+        run.assert_status(0);
+        assert!(run.out().contains("by ansible"), "{run:?}");
+    }
+    assert_eq!(logins(world), 1);
+}
+
+/// Returns whether a program is installed, after saying so if it is not.
+fn has(world: &World, program: &str) -> bool {
+    let found = world.program("sh").command(["-c", &format!("command -v {program}")]).output();
+    if !found.status.success() {
+        e2e::say_skipped(&format!("{program} is not installed"));
+    }
+    found.status.success()
+}
+
+in_modes!(tssh, the_connection_protocol_of_ssh_itself_is_not_lent);
+fn the_connection_protocol_of_ssh_itself_is_not_lent(mode: Mode) {
+    let world = World::new(mode);
+    let master = master(&world);
+    let shared = at_socket(&world);
+    for run in [world.ssh([&*shared, "-O", "proxy"]), world.openssh([&*shared, "-O", "proxy"])] {
+        let run = run.output();
+        run.assert_status(255);
+        assert_eq!(run.out(), "");
+        assert!(run.err().contains("-O proxy is not supported by tssh"), "{run:?}");
+    }
+    world.openssh([&shared]).command(["echo", "well"]).output().assert_prints("well\n");
     end(&world, master);
 }
 

@@ -112,7 +112,7 @@ pub enum ControlCommand {
     Exit,
     /// Take no more requests.
     Stop,
-    /// Speak the ssh connection protocol to it on standard input and output.
+    /// Speak the ssh connection protocol to it; known, and refused by name.
     Proxy,
 }
 

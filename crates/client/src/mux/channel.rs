@@ -137,11 +137,6 @@ impl Channel {
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
         Ok(fd)
     }
-
-    /// Gives the socket back.
-    pub(super) fn into_inner(self) -> UnixStream {
-        self.stream
-    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -241,9 +241,10 @@ impl Master {
             Request::NewSession { id, .. } | Request::StdioForward { id, .. } => {
                 Reply::Failure { id, reason: "Multiple sessions not supported".into() }
             }
-            Request::Proxy { id } | Request::Unknown { id } => {
-                Reply::Failure { id, reason: "unsupported request".into() }
+            Request::Proxy { id } => {
+                Reply::Failure { id, reason: "-O proxy is not supported by tssh".into() }
             }
+            Request::Unknown { id } => Reply::Failure { id, reason: "unsupported request".into() },
         };
         channel.send(&reply.encode()).await
     }

@@ -30,7 +30,6 @@ const ALIVE: u32 = 0x8000_0005;
 const SESSION_OPENED: u32 = 0x8000_0006;
 const REMOTE_PORT: u32 = 0x8000_0007;
 const TTY_ALLOC_FAIL: u32 = 0x8000_0008;
-const PROXY_READY: u32 = 0x8000_000f;
 
 const LOCAL: u32 = 1;
 const REMOTE: u32 = 2;
@@ -193,11 +192,6 @@ pub enum Reply {
         /// The session.
         session: u32,
     },
-    /// The connection protocol follows.
-    ProxyReady {
-        /// The request's.
-        id: u32,
-    },
     /// Something else.
     Unknown,
 }
@@ -335,7 +329,6 @@ impl Reply {
             SESSION_OPENED => Self::SessionOpened { id, session: reader.u32()? },
             REMOTE_PORT => Self::RemotePort { id, port: reader.u32()? },
             TTY_ALLOC_FAIL => Self::TtyAllocFail { session: id },
-            PROXY_READY => Self::ProxyReady { id },
             _ => Self::Unknown,
         })
     }
@@ -358,7 +351,6 @@ impl Reply {
             Self::SessionOpened { id, session } => two(SESSION_OPENED, id).u32(*session).finish(),
             Self::RemotePort { id, port } => two(REMOTE_PORT, id).u32(*port).finish(),
             Self::TtyAllocFail { session } => two(TTY_ALLOC_FAIL, session).finish(),
-            Self::ProxyReady { id } => two(PROXY_READY, id).finish(),
             Self::Unknown => two(0, &0).finish(),
         }
     }

@@ -58,7 +58,6 @@ fn replies() -> Vec<Reply> {
         Reply::SessionOpened { id: 1, session: 2 },
         Reply::RemotePort { id: 1, port: 40000 },
         Reply::TtyAllocFail { session: 2 },
-        Reply::ProxyReady { id: 1 },
     ]
 }
 
