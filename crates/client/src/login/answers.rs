@@ -5,16 +5,13 @@
 //! is data: it becomes one argument of a command, never a part of its text.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE32_NOPAD;
 use ring::hmac;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 use zeroize::Zeroizing;
 
-use super::dial::system_words;
+use super::output;
 use super::ui::{Echo, Ui, printable};
 use crate::config::answers::{Answer, of_key};
 use crate::config::percent;
@@ -118,28 +115,11 @@ impl<'a> Kept<'a> {
             return Err("the question looks like an option".to_owned());
         }
         let words = words.iter().map(|word| percent(word, token)).collect::<Result<Vec<_>, _>>()?;
-        let (program, arguments) = words.split_first().ok_or("its command is empty")?;
-        let failed = |error: std::io::Error| format!("{program}: {}", system_words(&error));
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
-        // Room for all of it, so that no copy is left behind by growing.
-        let mut output = Zeroizing::new(Vec::with_capacity(MAX_ANSWER + 1));
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(MAX_ANSWER as u64 + 1).read_to_end(&mut output).await.map_err(failed)?;
+        if words.is_empty() {
+            return Err("its command is empty".to_owned());
         }
-        if output.len() > MAX_ANSWER {
-            return Err(format!("{program} printed more than {MAX_ANSWER} bytes"));
-        }
-        let status = child.wait().await.map_err(failed)?;
-        if !status.success() {
-            return Err(format!("{program}: {status}"));
-        }
-        let text = std::str::from_utf8(&output).map_err(|_| format!("{program}: not text"))?;
+        let output = output::of(&words, MAX_ANSWER).await?;
+        let text = std::str::from_utf8(&output).map_err(|_| "its output is not text")?;
         Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }

@@ -3,16 +3,12 @@
 //! Run without a shell, as OpenSSH does: once before the keys are exchanged, for the order in
 //! which they are asked for, and once when the host has shown its key.
 
-use std::process::Stdio;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use russh::keys::{HashAlg, PublicKey};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 
 use super::LoginError;
-use super::dial::system_words;
+use super::output;
 use crate::config::percent;
 
 /// Why the command is run; `%I`.
@@ -55,7 +51,7 @@ impl Purpose<'_> {
 }
 
 /// The most a command may say, in bytes.
-const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
+const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 
 /// Runs the command of the configuration, and returns what it prints.
 ///
@@ -73,22 +69,6 @@ pub(super) async fn run(
         .map(|word| percent(word, |token| purpose.value(token, name)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(&failed)?;
-    let (program, arguments) = expanded.split_first().ok_or_else(|| failed("is empty".into()))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(format!("{program}: {}", system_words(&error))))?;
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        let read = stdout.take(MAX_OUTPUT).read_to_end(&mut output).await;
-        read.map_err(|error| failed(format!("{program}: {}", system_words(&error))))?;
-    }
-    match child.wait().await {
-        Ok(status) if status.success() => Ok(output),
-        Ok(status) => Err(failed(format!("{program}: {status}"))),
-        Err(error) => Err(failed(format!("{program}: {}", system_words(&error)))),
-    }
+    let mut output = output::of(&expanded, MAX_OUTPUT).await.map_err(failed)?;
+    Ok(std::mem::take(&mut *output))
 }

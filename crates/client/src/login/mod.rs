@@ -28,6 +28,7 @@ mod host_key;
 mod identity;
 mod known_hosts;
 mod methods;
+mod output;
 mod renewed;
 mod revoked;
 mod signer;
