@@ -198,3 +198,13 @@ pub fn reset(stream: TcpStream) {
 pub fn open_files(process: &Process) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", process.pid)).map_or(0, Iterator::count)
 }
+
+/// Returns how much memory a process has resident, in bytes; 0 once it is gone.
+#[must_use]
+pub fn resident_bytes(process: &Process) -> usize {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1024
+}

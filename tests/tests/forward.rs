@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use e2e::net::{self, Duplex, Echo, connect, exchange, free_port};
 use e2e::{Mode, Pattern, Running, Stdin, World, in_modes, wait_until};
@@ -207,19 +208,36 @@ fn hundreds_of_connections_at_once_and_thousands_in_a_row_leave_nothing(mode: Mo
         wait_until("all are closed", || echo.open() == 0);
     }
 
-    let short = match (mode, std::env::var_os("E2E_FULL").is_some_and(|full| full == "1")) {
+    let short = match (mode, is_full()) {
         (_, true) => 10_000,
         // sshd without a terminal leaves Nagle's algorithm on, which costs 40 ms each time.
         (Mode::Plain, false) => 100,
         (_, false) => 2_000,
     };
-    for number in 0..short {
-        let text = format!("{number}");
-        let stream = if number % 2 == 0 { by_local() } else { by_dynamic() };
-        assert_eq!(exchange(stream, text.as_bytes()), text.as_bytes());
-    }
-    wait_until("no descriptor is left open", || files(&world) <= before);
+    let exchange_each = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let text = format!("{number}");
+            let stream = if number % 2 == 0 { by_local() } else { by_dynamic() };
+            assert_eq!(exchange(stream, text.as_bytes()), text.as_bytes());
+        }
+        wait_until("no descriptor is left open", || files(&world) <= before);
+        let sizes = world.processes().into_iter().filter(is_ours).map(|p| net::resident_bytes(&p));
+        sizes.sum::<usize>()
+    };
+    let halfway = exchange_each(0..short / 2);
+    let afterwards = exchange_each(short / 2..short);
+    let grown = afterwards.saturating_sub(halfway);
+    assert!(grown < 4 << 20, "{grown} bytes more after {} more connections", short / 2);
     let_go(&world, client);
+}
+
+/// Returns whether a process is one of the two programs.
+fn is_ours(process: &e2e::Process) -> bool {
+    process.is_program("tssh") || process.is_program("tsshd")
+}
+
+fn is_full() -> bool {
+    std::env::var_os("E2E_FULL").is_some_and(|full| full == "1")
 }
 
 /// Connects through a SOCKS proxy to a port of 127.0.0.1.
@@ -276,7 +294,7 @@ fn a_forward_waits_through_an_outage_and_loses_nothing(mode: Mode) {
     let mut part = vec![0; 8 << 20];
     stream.read_exact(&mut part).expect("a part comes back");
     relay.cut();
-    std::thread::sleep(std::time::Duration::from_secs(15));
+    std::thread::sleep(Duration::from_secs(if is_full() { 600 } else { 15 }));
     relay.mend();
     stream.read_to_end(&mut part).expect("the rest comes back");
     assert!(part == pattern.bytes(), "not a byte is lost or changed");

@@ -14,6 +14,11 @@ const PROPERTY_ROUNDS: usize = 50;
 /// The packages with such simulations.
 const SIMULATED: [&str; 4] = ["--package", "tssh-proxy", "--package", "tssh-transport"];
 
+/// End-to-end tests with a full size: outages of minutes (ten of them under a forward), files of
+/// a GiB, ten thousand connections in a row, all of the
+/// configurations that sshd and tsshd are compared under.
+const FULL_SIZE: [&str; 5] = ["outage::", "handover::", "forward::", "jump_roam::", "like_sshd::"];
+
 /// Runs the tests that have a full size.
 ///
 /// # Errors
@@ -32,7 +37,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut configurations = shell::cargo(["test", "--package", "tssh", "--test", "ssh_config"]);
     configurations.env("TSSH_CONFIG_CASES", CONFIGURATIONS);
     shell::run(configurations)?;
-    let mut outages = shell::cargo(["test", "--package", "e2e", "--test", "suite", "--"]);
-    outages.args(["outage::", "handover::"]).env("E2E_FULL", "1");
-    shell::run(outages)
+    let mut full = shell::cargo(["test", "--package", "e2e", "--test", "suite", "--"]);
+    full.args(FULL_SIZE).env("E2E_FULL", "1");
+    shell::run(full)
 }
