@@ -6,12 +6,13 @@
 //! each side counts what it receives, duplicates included, and tells the other (extension
 //! `loss`), so that nothing is sent twice on a clean link.
 //!
-//! A little more than a round trip later up to three more follow, so that a burst of losses that
+//! A little more than a round trip later up to eight more follow, so that a burst of losses that
 //! ate the others costs that and not the transport's timeout, which has to be more careful and
-//! doubles. Whether an answer has come by then nobody can tell who does not look into packets:
-//! the next keystroke looks like one.
+//! doubles. They are few that really go: once the transport knows that everything has arrived,
+//! there is nothing left to repeat.
 //!
-//! Sans-IO. In: [`Copies::on_sent`], [`Copies::on_received`], [`Copies::on_report`]; out:
+//! Sans-IO. In: [`Copies::on_sent`], [`Copies::on_received`], [`Copies::on_all_answered`],
+//! [`Copies::on_report`]; out:
 //! [`Copies::poll_copy`], [`Copies::poll_timeout`], [`Copies::poll_report`].
 //!
 //! Not here: which path a packet takes; that of the path in use, and only UDP, is the driver's
@@ -41,19 +42,28 @@ pub const BURST: u32 = 12 * 1024;
 pub const REFILL: u32 = 16 * 1024;
 
 /// Packets that wait for their time at most.
-pub const QUEUE: usize = 64;
+pub const QUEUE: usize = 128;
 
 /// When copies go, after the first transmission. Few are spaced, so that one burst of losses
 /// does not eat all; where loss is high the first goes back to back, since it is needed often.
 const SPACING: [&[Duration]; MOST] =
-    [&[], &[millis(3)], &[Duration::ZERO, millis(5)], &[Duration::ZERO, millis(3), millis(8)]];
+    [&[], &[millis(2)], &[Duration::ZERO, millis(5)], &[Duration::ZERO, millis(3), millis(8)]];
 
-/// How much later than a round trip and an eighth an answer may come: acknowledgements are held
-/// back for up to 25 ms.
-const LATE: Duration = millis(30);
+/// How much later than a round trip and an eighth an answer may come. An acknowledgement alone
+/// may be held back for up to 25 ms, but an echo takes it along.
+const LATE: Duration = millis(10);
 
 /// When late copies go, after the first of them.
-const LATE_SPACING: [Duration; 3] = [Duration::ZERO, millis(3), millis(8)];
+const LATE_SPACING: [Duration; 8] = [
+    Duration::ZERO,
+    millis(2),
+    millis(4),
+    millis(8),
+    millis(13),
+    millis(20),
+    millis(30),
+    millis(42),
+];
 
 /// Estimates of the round trip that are kept.
 const ROUND_TRIPS: usize = 8;
@@ -117,6 +127,7 @@ pub struct Copies {
 struct Copy {
     at: Instant,
     packet: Arc<[u8]>,
+    is_late: bool,
 }
 
 impl Copies {
@@ -138,11 +149,12 @@ impl Copies {
             let late = self.round_trip.least().map(|round_trip| round_trip * 9 / 8 + LATE);
             let late = LATE_SPACING
                 .iter()
-                .take(spacing.len() + 1)
-                .filter_map(|after| Some(late? + *after));
-            for after in spacing.iter().copied().chain(late) {
+                .take(2 * spacing.len() + 2)
+                .filter_map(|after| Some((late? + *after, true)));
+            for (after, is_late) in spacing.iter().map(|after| (*after, false)).chain(late) {
                 if self.queue.len() < QUEUE {
-                    self.queue.push_back(Copy { at: now + after, packet: packet.clone() });
+                    let (at, packet) = (now + after, packet.clone());
+                    self.queue.push_back(Copy { at, packet, is_late });
                 }
             }
         }
@@ -157,6 +169,11 @@ impl Copies {
     pub fn on_received(&mut self, now: Instant, packets: u64) -> bool {
         self.received += packets;
         self.is_report_due(now)
+    }
+
+    /// Takes the transport's word that the peer has everything: late copies have no use.
+    pub fn on_all_answered(&mut self) {
+        self.queue.retain(|copy| !copy.is_late);
     }
 
     /// Takes what the peer tells, and the transport's estimate of the round trip.

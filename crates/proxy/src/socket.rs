@@ -2,9 +2,10 @@
 //!
 //! A transport believes it talks to one peer at one never-changing address.
 //! It does not learn why a path changed, only that there is none, or that
-//! there is one again ([`LinkChange`]); and it tells the proxy one thing in
+//! there is one again ([`LinkChange`]); and it tells the proxy two things in
 //! return: that a packet from a given path was genuine
-//! ([`PacketSocket::packet_accepted`]), which is what proves a path.
+//! ([`PacketSocket::packet_accepted`]), which is what proves a path, and that
+//! nothing is unanswered ([`PacketSocket::all_answered`]).
 //!
 //! Joined in memory: nothing else on the machine can inject here.
 
@@ -112,6 +113,10 @@ pub trait PacketSocket: Send + Sync + fmt::Debug + 'static {
     /// Tells the proxy that the transport accepted (decrypted and verified) a
     /// packet that came by `path`: the path is proven and the peer alive.
     fn packet_accepted(&self, path: PathId);
+
+    /// Tells the proxy that the peer has acknowledged everything: nothing that
+    /// was sent has to be sent again.
+    fn all_answered(&self) {}
 
     /// How many packets one [`Transmit`] may hold.
     fn max_transmit_segments(&self) -> usize {

@@ -46,7 +46,11 @@ const PROBE_AT_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many timers are fired early at most after one interruption, for quinn.
 #[cfg(feature = "driver")]
-pub(crate) const EARLY_TIMERS: u32 = 4;
+pub(crate) const EARLY_TIMERS: u32 = 16;
+
+/// Pause between timers that are fired early because the peer was heard: what
+/// was under way before the outage comes packet by packet.
+const EARLY_PAUSE: Duration = Duration::from_millis(4);
 
 /// Packets a loss probe consists of: with fewer sent, the timer fired was for
 /// pacing or a delayed acknowledgement, and the next one is tried.
@@ -98,6 +102,8 @@ struct Probing {
     sent: u64,
     /// Whether something happened since the last that asks for another.
     may_fire: bool,
+    /// No further one before this real time, unless the last was none.
+    not_before: Option<Instant>,
 }
 
 /// How things stand with one timer.
@@ -255,7 +261,7 @@ impl TransportTime {
         self.pace = Pace::Running;
         self.waiting_since = None;
         self.last_interruption = Some(now);
-        self.probing = Probing { left: self.early_timers, sent: 0, may_fire: true };
+        self.probing = Probing { left: self.early_timers, may_fire: true, ..Probing::default() };
     }
 
     /// Decides whether a timer fires before its time, to probe what is in flight.
@@ -270,7 +276,9 @@ impl TransportTime {
             }
             Pace::Running => {
                 let probing = &mut self.probing;
-                if probing.left == 0 || (!probing.may_fire && probing.sent >= PROBE_PACKETS) {
+                let has_probed = probing.sent >= PROBE_PACKETS;
+                let is_paused = probing.not_before.is_some_and(|at| real < at);
+                if probing.left == 0 || (has_probed && (is_paused || !probing.may_fire)) {
                     return false;
                 }
                 // It comes by itself soon enough, and the ones after it are the
@@ -278,7 +286,8 @@ impl TransportTime {
                 if deadline - now <= PACING_AT_MOST {
                     return false;
                 }
-                *probing = Probing { left: probing.left - 1, sent: 0, may_fire: false };
+                let (left, not_before) = (probing.left - 1, Some(real + EARLY_PAUSE));
+                *probing = Probing { left, sent: 0, may_fire: false, not_before };
             }
         }
         // What this makes quinn give up for lost is no congestion.
@@ -359,16 +368,19 @@ mod tests {
         let start = Instant::now();
         let mut time = TransportTime::new(4);
         time.on_link(start, RESTORED);
-        let fires = |time: &mut TransportTime| time.check(TIMER, start + HOUR, start, false);
-        assert_eq!(fires(&mut time), Wait::Early);
-        assert_eq!(fires(&mut time), Wait::Early, "nothing was sent: not a probe");
+        let deadline = start + HOUR;
+        let fires = |time: &mut TransportTime, at| time.check(TIMER, deadline, at, false);
+        assert_eq!(fires(&mut time, start), Wait::Early);
+        assert_eq!(fires(&mut time, start), Wait::Early, "nothing was sent: not a probe");
         time.on_sent(2);
-        assert_eq!(fires(&mut time), Wait::Until(start + HOUR));
+        assert_eq!(fires(&mut time, start), Wait::Until(deadline));
         time.on_received(start);
-        assert_eq!(fires(&mut time), Wait::Early, "the peer answered");
-        assert_eq!(fires(&mut time), Wait::Early);
-        time.on_received(start);
-        assert_eq!(fires(&mut time), Wait::Until(start + HOUR), "that was the last");
+        assert_eq!(fires(&mut time, start), Wait::Until(deadline), "one probe was just sent");
+        let later = start + EARLY_PAUSE;
+        assert_eq!(fires(&mut time, later), Wait::Early, "the peer answered");
+        assert_eq!(fires(&mut time, later), Wait::Early);
+        time.on_received(later);
+        assert_eq!(fires(&mut time, later + EARLY_PAUSE), Wait::Until(deadline), "no more");
     }
 
     #[test]

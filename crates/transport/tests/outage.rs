@@ -1,4 +1,4 @@
-//! Outages: however long, over within four round trips, and not a byte lost (DESIGN D3).
+//! Outages: however long, over at once, and not a byte lost (DESIGN D3).
 //!
 //! All in virtual time. "First new byte" is the first byte that reaches a
 //! reader after the link is back.
@@ -9,7 +9,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{CLIENT, FOUR_RTT, Kind, Pair, SERVER};
+use common::{CLIENT, Kind, Pair, RTT, SERVER};
 use proxy::LinkChange;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -17,8 +17,8 @@ use tokio::time::{Instant, advance, sleep, timeout};
 use tssh_transport::{RecvStream, SendStream};
 
 with_both!(
-    bulk_flows_again_within_four_round_trips_after_any_outage,
-    a_trickle_flows_again_within_four_round_trips_after_any_outage,
+    bulk_flows_again_at_once_after_any_outage,
+    a_trickle_flows_again_at_once_after_any_outage,
     bulk_recovers_as_fast_when_only_one_side_knew,
     a_trickle_recovers_as_fast_when_only_one_side_knew,
     a_key_update_under_way_does_not_hinder_recovery,
@@ -32,6 +32,16 @@ with_both!(
 const SECOND: Duration = Duration::from_secs(1);
 const OUTAGES: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(120), Duration::from_secs(3600)];
+
+/// How long after an outage new bytes may take: with KCP a round trip, and what it
+/// takes a few packets to leave. QUIC often needs no more; but where the guess of
+/// what the outage swallowed is wrong, quinn has to hear it from the peer.
+fn at_once(kind: Kind) -> Duration {
+    match kind {
+        Kind::Quic => 3 * RTT,
+        Kind::Kcp => RTT + Duration::from_millis(5),
+    }
+}
 
 /// What flows while the link goes down.
 #[derive(Clone, Copy, Debug)]
@@ -193,15 +203,15 @@ async fn outage(
 async fn assert_recovers(kind: Kind, load: Load, told: Told) {
     for length in OUTAGES {
         let took = outage(kind, load, length, told, false).await;
-        assert!(took.iter().all(|took| *took <= FOUR_RTT), "{load:?}, {length:?}: {took:?}");
+        assert!(took.iter().all(|took| *took <= at_once(kind)), "{load:?}, {length:?}: {took:?}");
     }
 }
 
-async fn bulk_flows_again_within_four_round_trips_after_any_outage(kind: Kind) {
+async fn bulk_flows_again_at_once_after_any_outage(kind: Kind) {
     assert_recovers(kind, Load::Bulk, Told::Both).await;
 }
 
-async fn a_trickle_flows_again_within_four_round_trips_after_any_outage(kind: Kind) {
+async fn a_trickle_flows_again_at_once_after_any_outage(kind: Kind) {
     assert_recovers(kind, Load::Trickle, Told::Both).await;
 }
 
@@ -219,7 +229,10 @@ async fn a_key_update_under_way_does_not_hinder_recovery(kind: Kind) {
     for load in [Load::Bulk, Load::Trickle] {
         for length in OUTAGES {
             let took = outage(kind, load, length, Told::Both, true).await;
-            assert!(took.iter().all(|took| *took <= FOUR_RTT), "{load:?}, {length:?}: {took:?}");
+            assert!(
+                took.iter().all(|took| *took <= at_once(kind)),
+                "{load:?}, {length:?}: {took:?}"
+            );
         }
     }
 }
@@ -323,7 +336,7 @@ async fn a_process_stopped_for_an_hour_goes_on_as_if_nothing_had_been(kind: Kind
     advance(Duration::from_secs(3600)).await;
     let [up, down] = &mut flows;
     let took = tokio::join!(up.first_new_byte(), down.first_new_byte());
-    assert!(took.0 <= FOUR_RTT && took.1 <= FOUR_RTT, "{took:?}");
+    assert!(took.0 <= at_once(kind) && took.1 <= at_once(kind), "{took:?}");
     sleep(SECOND).await;
     let drift = pair.client.rtt().abs_diff(rtt);
     assert!(drift < Duration::from_millis(50), "round-trip time went from {rtt:?} by {drift:?}");

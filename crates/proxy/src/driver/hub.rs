@@ -484,6 +484,10 @@ impl<H: Half> PacketSocket for Hub<H> {
         }
     }
 
+    fn all_answered(&self) {
+        self.lock().copies.on_all_answered();
+    }
+
     fn packet_accepted(&self, path: PathId) {
         self.with(|half, now| half.handle_accepted(now, path));
     }

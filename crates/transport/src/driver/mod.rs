@@ -3,6 +3,7 @@
 //! Each type here is an enum over the transports and only forwards. No
 //! protocol knowledge: that is in [`quic`] and [`kcp`].
 
+mod burst;
 pub mod channels;
 mod error;
 pub mod flows;
@@ -13,6 +14,7 @@ pub mod relay;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::crypt::PublicPoint;
 use crate::stack::KeyExchangeError;
 
+use burst::Burst;
 pub use error::{ConnectionError, DatagramError, HandshakeFailure};
 
 /// A connection to the peer: streams, opened by the client, and datagrams.
@@ -50,11 +53,11 @@ impl Connection {
         match &self.0 {
             ConnectionKind::Quic(connection) => {
                 let (send, recv) = connection.open_stream().await?;
-                Ok((SendStream(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
+                Ok((SendStream::new(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
             }
             ConnectionKind::Kcp(connection) => {
                 let (send, recv) = connection.open_stream().await?;
-                Ok((SendStream(SendKind::Kcp(send)), RecvStream(RecvKind::Kcp(recv))))
+                Ok((SendStream::new(SendKind::Kcp(send)), RecvStream(RecvKind::Kcp(recv))))
             }
         }
     }
@@ -69,11 +72,11 @@ impl Connection {
         match &self.0 {
             ConnectionKind::Quic(connection) => {
                 let (send, recv) = connection.accept_stream().await?;
-                Ok((SendStream(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
+                Ok((SendStream::new(SendKind::Quic(send)), RecvStream(RecvKind::Quic(recv))))
             }
             ConnectionKind::Kcp(connection) => {
                 let (send, recv) = connection.accept_stream().await?;
-                Ok((SendStream(SendKind::Kcp(send)), RecvStream(RecvKind::Kcp(recv))))
+                Ok((SendStream::new(SendKind::Kcp(send)), RecvStream(RecvKind::Kcp(recv))))
             }
         }
     }
@@ -247,6 +250,9 @@ impl Listener {
     }
 }
 
+/// Priorities beyond this, either way, are taken as this.
+const PRIORITIES: i32 = 1 << 20;
+
 /// What [`SendStream::finished`] waits for.
 type Finished = Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send + Sync>>;
 
@@ -256,8 +262,16 @@ type Finished = Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send 
 /// [`SendStream::finished`]. Dropping it does the same, so that a finished
 /// task need not wait; to make the peer forget what is still under way, call
 /// [`SendStream::reset`] first.
+/// What is written without a pause for long is *bulk*: it goes behind what is not,
+/// within its priority, and is taken no earlier than it can soon be sent. So
+/// what a writer still holds it may drop, and keys overtake what is left.
 #[derive(Debug)]
-pub struct SendStream(SendKind);
+pub struct SendStream {
+    kind: SendKind,
+    burst: Burst,
+    priority: AtomicI32,
+    is_bulk: bool,
+}
 
 #[derive(Debug)]
 enum SendKind {
@@ -266,21 +280,32 @@ enum SendKind {
 }
 
 impl SendStream {
+    fn new(kind: SendKind) -> Self {
+        Self { kind, burst: Burst::default(), priority: AtomicI32::new(0), is_bulk: false }
+    }
+
+    /// Tells the transport the priority; bulk has half a step less.
+    fn apply_priority(&self) {
+        let priority = self.priority.load(Relaxed).saturating_mul(2) - i32::from(self.is_bulk);
+        match &self.kind {
+            SendKind::Quic(stream) => stream.set_priority(priority),
+            SendKind::Kcp(stream) => stream.set_priority(priority),
+        }
+    }
+
     /// Drops what is not yet delivered and ends the stream (code 0: "closed normally").
     pub fn reset(&mut self) {
-        match &mut self.0 {
+        match &mut self.kind {
             SendKind::Quic(stream) => stream.reset(),
             SendKind::Kcp(stream) => stream.reset(),
         }
     }
 
     /// Sets which streams go first: higher before lower, 0 to begin with.
-    /// Streams of the same priority share.
+    /// Streams of the same priority share, but bulk, which goes behind.
     pub fn set_priority(&self, priority: i32) {
-        match &self.0 {
-            SendKind::Quic(stream) => stream.set_priority(priority),
-            SendKind::Kcp(stream) => stream.set_priority(priority),
-        }
+        self.priority.store(priority.clamp(-PRIORITIES, PRIORITIES), Relaxed);
+        self.apply_priority();
     }
 
     /// Waits until the peer takes no more, because it has everything, the end
@@ -289,7 +314,7 @@ impl SendStream {
     ///
     /// The future does not borrow the stream.
     pub fn stopped(&self) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
-        match &self.0 {
+        match &self.kind {
             SendKind::Quic(stream) => Box::pin(stream.stopped()),
             SendKind::Kcp(stream) => {
                 let finished = stream.finished();
@@ -311,7 +336,7 @@ impl SendStream {
     pub fn finished(
         &self,
     ) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + 'static {
-        let finished: Finished = match &self.0 {
+        let finished: Finished = match &self.kind {
             SendKind::Quic(stream) => Box::pin(stream.finished()),
             SendKind::Kcp(stream) => Box::pin(stream.finished()),
         };
@@ -325,10 +350,19 @@ impl AsyncWrite for SendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            SendKind::Quic(stream) => stream.poll_write(cx, buf),
-            SendKind::Kcp(stream) => stream.poll_write(cx, buf),
+        let is_bulk = self.burst.is_bulk(tokio::time::Instant::now().into_std());
+        if std::mem::replace(&mut self.is_bulk, is_bulk) != is_bulk {
+            self.apply_priority();
         }
+        let written = match &mut self.kind {
+            SendKind::Quic(stream) => stream.poll_write(cx, buf, is_bulk),
+            SendKind::Kcp(stream) => stream.poll_write(cx, buf, is_bulk),
+        };
+        self.burst.on_written(match &written {
+            Poll::Pending => None,
+            Poll::Ready(result) => Some(*result.as_ref().unwrap_or(&0)),
+        });
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -336,7 +370,7 @@ impl AsyncWrite for SendStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.kind {
             SendKind::Quic(stream) => Poll::Ready(stream.finish()),
             SendKind::Kcp(stream) => Poll::Ready(stream.finish()),
         }

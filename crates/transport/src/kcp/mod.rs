@@ -49,16 +49,17 @@ use wrapping::WireClock;
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// How a conversation is set up. [`Config::for_packets`] has what the reference
-/// uses.
+/// uses, but for larger windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Most bytes of a packet as KCP sees it: without nonce, FEC header, size
     /// and tag. Taken as 50 if less, as [`MAX_DATA`] with a header if more.
     pub mtu: usize,
-    /// Most segments outstanding. Default 1024.
+    /// Most segments outstanding. Default 4096; a reference peer offers 1024.
     pub send_window: u16,
     /// Most segments received and not read; costs up to 1500 bytes each, and
-    /// bounds the throughput to itself per round trip. Default 1024.
+    /// bounds the throughput to itself per round trip, and to half of it where
+    /// a lost one holds up the others for another. Default 4096.
     pub receive_window: u16,
     /// Most bytes that wait to be sent for the first time; past it [`Kcp::send`]
     /// takes nothing. Default 128 KiB: two of the largest smux frames, so that
@@ -76,8 +77,8 @@ impl Config {
     pub fn for_packets(mtu: u16) -> Self {
         Self {
             mtu: usize::from(mtu).min(1500).saturating_sub(OVERHEAD),
-            send_window: 1024,
-            receive_window: 1024,
+            send_window: 4096,
+            receive_window: 4096,
             unsent_bytes: 128 * 1024,
             start: (Sn(0), Ts(0)),
         }
@@ -222,14 +223,16 @@ impl Kcp {
     }
 
     /// Takes the news that there is a path again: all that is outstanding is
-    /// sent once more without waiting, back-off is forgotten, acks owed and the
-    /// question for a closed window leave at once.
+    /// sent once more without waiting, back-off is forgotten, and the question
+    /// for a closed window leaves at once. So does what we have received, for
+    /// acks that were lost are not sent again by themselves.
     ///
     /// The round-trip estimate and the controller are left as they are: an
     /// outage is no congestion (`docs/protocol.md` §2.7, DESIGN D3).
     pub fn reset_rto(&mut self, now: Instant) {
         self.sender.reset_rto(now);
         self.receiver.hurry_acks(now);
+        self.receiver.on_window_ask();
     }
 
     /// Takes the news that the path is another one: the controller starts anew.
@@ -241,6 +244,12 @@ impl Kcp {
     /// peer can be reached; nothing else changes.
     pub fn probe(&mut self, now: Instant) {
         self.sender.probe(now);
+    }
+
+    /// Notes that the layer above has a writer with more wait, to decide late what
+    /// goes first: running dry is then no sign of an application with little to send.
+    pub fn on_held_back(&mut self, now: Instant) {
+        self.sender.on_held_back(now);
     }
 
     /// Makes the acks owed leave with the next packet.
@@ -371,6 +380,12 @@ impl Kcp {
     #[must_use]
     pub fn rto(&self) -> Duration {
         self.sender.rtt().rto()
+    }
+
+    /// Returns how many bytes the controller lets be in flight.
+    #[must_use]
+    pub fn window_bytes(&self) -> usize {
+        self.sender.window_bytes()
     }
 
     /// Returns the bytes sent and neither acknowledged nor taken as lost.

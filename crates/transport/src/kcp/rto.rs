@@ -23,6 +23,7 @@ pub(super) struct Rtt(Option<Estimate>);
 struct Estimate {
     smoothed: Duration,
     variance: Duration,
+    lowest: Duration,
 }
 
 impl Rtt {
@@ -31,8 +32,8 @@ impl Rtt {
         // A sample past the greatest timeout says no more than "very long", and
         // the cap keeps one absurd echo from dominating the estimate for good.
         let rtt = rtt.min(MAX_RTO);
-        let Some(Estimate { smoothed, variance }) = self.0 else {
-            self.0 = Some(Estimate { smoothed: rtt, variance: rtt / 2 });
+        let Some(Estimate { smoothed, variance, lowest }) = self.0 else {
+            self.0 = Some(Estimate { smoothed: rtt, variance: rtt / 2, lowest: rtt });
             return;
         };
         let delta = rtt.abs_diff(smoothed);
@@ -42,6 +43,7 @@ impl Rtt {
         self.0 = Some(Estimate {
             smoothed: approach(smoothed, rtt, 8),
             variance: approach(variance, delta, share),
+            lowest: lowest.min(rtt),
         });
     }
 
@@ -51,6 +53,12 @@ impl Rtt {
             Some(estimate) => Some(estimate.smoothed),
             None => None,
         }
+    }
+
+    /// Returns of how long a time, at least, acks are under way: half of a round
+    /// trip without any queue, less something for a link that slows down.
+    pub(super) fn acks_under_way(&self) -> Duration {
+        self.0.map_or(Duration::ZERO, |e| e.lowest / 2 - e.lowest / 8)
     }
 
     /// Returns the timeout of a segment's first transmission.

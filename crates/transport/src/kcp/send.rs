@@ -40,6 +40,10 @@ pub(super) struct Sender {
     probing: bool,
     /// When something was last acknowledged.
     heard_at: Option<Instant>,
+    /// When the newest segment was sent that is acknowledged.
+    acked: Option<Instant>,
+    /// Until then, when there is nothing to send, somebody has more.
+    held_back_until: Option<Instant>,
 }
 
 /// What never changes.
@@ -67,6 +71,8 @@ struct Outstanding {
     overtaken: u8,
     /// Taken as lost: listed in `lost`, not counted in `in_flight`.
     lost: bool,
+    /// Later ones have arrived without it.
+    was_missing: bool,
 }
 
 /// Asks a peer whose window is closed whether it is open again.
@@ -122,11 +128,17 @@ impl Sender {
             alarm: None,
             probing: false,
             heard_at: None,
+            acked: None,
+            held_back_until: None,
         }
     }
 
     pub(super) const fn rtt(&self) -> &Rtt {
         &self.rtt
+    }
+
+    pub(super) fn window_bytes(&self) -> usize {
+        self.control.window_bytes()
     }
 
     pub(super) const fn in_flight(&self) -> usize {
@@ -167,6 +179,11 @@ impl Sender {
         self.unsent.extend(data.get(..len).unwrap_or_default());
         self.watch_window(now);
         len
+    }
+
+    /// Notes that a writer with more was told to wait, though there is room.
+    pub(super) fn on_held_back(&mut self, now: Instant) {
+        self.held_back_until = self.rtt.smoothed().map(|rtt| now + rtt);
     }
 
     /// Takes what a packet said.
@@ -212,11 +229,24 @@ impl Sender {
         if self.slots.is_empty() {
             self.alarm = None;
             self.lost.clear();
+        } else if covered > 0 {
+            self.put_first();
+        }
+    }
+
+    /// Sends the oldest outstanding segment first, if it is to be sent again: the
+    /// reader waits for it, wherever it is among those that are to be sent.
+    fn put_first(&mut self) {
+        let is_lost = matches!(self.slots.front(), Some(Some(segment)) if segment.lost);
+        if is_lost && self.lost.front() != Some(&self.una) {
+            self.lost.retain(|sn| *sn != self.una);
+            self.lost.push_front(self.una);
         }
     }
 
     fn on_arrived(&mut self, now: Instant, segment: &Outstanding, rtt: Option<Duration>) {
         self.heard_at = Some(now);
+        self.acked = self.acked.max(Some(segment.sent_at));
         let bytes = segment.bytes();
         if !segment.lost {
             self.in_flight -= bytes;
@@ -241,6 +271,7 @@ impl Sender {
             }
             if !segment.lost && segment.overtaken >= enough {
                 segment.rto = self.rtt.rto();
+                segment.was_missing = true;
                 self.mark_lost(now, sn, Some(LossSign::Overtaken));
             }
         }
@@ -295,14 +326,33 @@ impl Sender {
 
     /// Sends all that is outstanding again, without back-off; asks for a
     /// closed window at once.
+    ///
+    /// Under load the oldest have arrived before the path was lost, and only
+    /// their acks have not: those go last, and are forgotten when the peer says
+    /// what it has. So the first to arrive is the first that the reader misses.
     pub(super) fn reset_rto(&mut self, now: Instant) {
         let rto = self.rtt.rto();
+        let arrived_until = self.acked.map(|at| at + self.rtt.acks_under_way());
+        let mut arrived = Vec::new();
+        self.lost.clear();
         for offset in 0..self.slots.len() {
             let Some(Some(segment)) = self.slots.get_mut(offset) else { continue };
             segment.rto = rto;
+            if !std::mem::replace(&mut segment.lost, true) {
+                self.in_flight -= segment.bytes();
+            }
+            let has_arrived = offset > 0
+                && !segment.was_missing
+                && segment.overtaken == 0
+                && arrived_until.is_some_and(|at| segment.first_sent <= at);
             let sn = self.una.plus(u32::try_from(offset).unwrap_or(u32::MAX));
-            self.mark_lost(now, sn, None);
+            if has_arrived {
+                arrived.push(sn);
+            } else {
+                self.lost.push_back(sn);
+            }
         }
+        self.lost.extend(arrived);
         self.alarm = None;
         if self.probe.is_some() {
             self.probe = Some(Probe::first(now));
@@ -383,7 +433,9 @@ impl Sender {
         let due = segment.sent_at + segment.rto;
         self.alarm = Some(self.alarm.map_or(due, |at| at.min(due)));
         self.in_flight += bytes;
-        let application_limited = self.unsent.is_empty() && self.lost.is_empty();
+        let application_limited = self.unsent.is_empty()
+            && self.lost.is_empty()
+            && self.held_back_until.is_none_or(|until| until < now);
         let in_flight = self.in_flight;
         if !is_probe {
             // Probes of a long silence would add up to a long pause behind it.
@@ -439,6 +491,7 @@ impl Sender {
             rto: self.rtt.rto(),
             overtaken: 0,
             lost: false,
+            was_missing: false,
         }));
         Some(sn)
     }

@@ -9,6 +9,11 @@
 pub const INITIAL_WINDOW: u32 = 262_144;
 /// Window in bytes that we grant while there is memory; the reference's.
 pub const WINDOW: u32 = 524_288;
+/// Window in bytes of a stream that carries bulk, for a link of 100 Mbit/s and
+/// 50 ms on which every lost packet holds up what is behind it for a round trip.
+pub(super) const BULK_WINDOW: u32 = 2_097_152;
+/// Bytes read after which a stream is taken to carry bulk.
+const BULK_AFTER: u64 = 1_048_576;
 /// Most bytes read before the next UPD (§5.3).
 const REPORT_EVERY: u32 = 262_144;
 
@@ -66,32 +71,37 @@ impl SendCredit {
 #[derive(Debug)]
 pub(super) struct ReceiveCredit {
     consumed: u32,
+    /// The same, and never wraps.
+    total: u64,
     /// Bytes read since the last UPD.
     unreported: u32,
     /// Bytes read at which the next UPD is due.
     report_at: u32,
-    /// As much was read as is read between two UPDs.
-    is_busy: bool,
 }
 
 impl ReceiveCredit {
     /// The first read is reported at once (§5.3): it doubles the window.
     pub(super) const fn new() -> Self {
-        Self { consumed: 0, unreported: 0, report_at: 1, is_busy: false }
+        Self { consumed: 0, total: 0, unreported: 0, report_at: 1 }
     }
 
     /// Takes note of `bytes` read and returns whether an UPD is due.
     pub(super) fn on_read(&mut self, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.consumed = self.consumed.wrapping_add(bytes);
-        self.is_busy |= self.consumed >= REPORT_EVERY;
+        self.total += u64::from(bytes);
         self.unreported = self.unreported.saturating_add(bytes);
         self.unreported >= self.report_at
     }
 
-    /// Returns whether much was read so far.
+    /// Returns whether as much was read as is read between two UPDs.
     pub(super) const fn is_busy(&self) -> bool {
-        self.is_busy
+        self.total >= REPORT_EVERY as u64
+    }
+
+    /// Returns whether so much was read that the window should grow.
+    pub(super) const fn is_bulk(&self) -> bool {
+        self.total >= BULK_AFTER
     }
 
     /// Returns the total for an UPD that grants `window`.

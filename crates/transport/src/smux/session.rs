@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::credit::{INITIAL_WINDOW, WINDOW};
+use super::credit::{BULK_WINDOW, INITIAL_WINDOW, WINDOW};
 use super::frame::{self, Decoder, HEADER_LEN, Piece, StreamId, UPDATE_LEN, WrongVersion};
 use super::schedule::Ready;
 use super::stream::{Sent, Stream, StreamError};
 
 /// Most received bytes, over all streams, that nobody has read (§5.1).
 pub const RECEIVE_BUDGET: usize = 20 * 1024 * 1024;
-/// A stream is offered this part of what is free of the budget: streams that
+/// A stream is offered this part of what is free of the budget (one that carries
+/// bulk twice that): streams that
 /// are never read then fill it ever more slowly, and about 24 of them must
 /// have filled their windows before anyone's window shrinks.
 const SHARE: usize = 16;
@@ -158,8 +159,8 @@ impl Session {
     ///
     /// Fewer than all are taken only when [`RECEIVE_BUDGET`] is used up. Leave
     /// the rest in the pipe, which makes its sender wait, and offer it again
-    /// after a read or stop. Windows of 512 KiB shrink to 16 KiB as the budget
-    /// is used, so that an honest peer's streams which nobody reads do not get
+    /// after a read or stop. Windows of 512 KiB (2 MiB under bulk) shrink to
+    /// 16 KiB as the budget is used, so that an honest peer's streams which nobody reads do not get
     /// there and stop the others.
     ///
     /// A stream that overruns its window is not an error: the budget bounds
@@ -280,8 +281,21 @@ impl Session {
     /// # Errors
     /// [`StreamError`]; `Blocked` when [`super::SEND_BUFFER`] bytes wait.
     pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, StreamError> {
+        self.write_within(id, bytes, super::SEND_BUFFER)
+    }
+
+    /// As [`Session::write`], for a stream of which no more than `most` bytes are to wait.
+    ///
+    /// # Errors
+    /// [`StreamError`]; `Blocked` when so many wait.
+    pub fn write_within(
+        &mut self,
+        id: StreamId,
+        bytes: &[u8],
+        most: usize,
+    ) -> Result<usize, StreamError> {
         let stream = self.streams.get_mut(&id).ok_or(StreamError::Closed)?;
-        let taken = stream.send.write(bytes)?;
+        let taken = stream.send.write(bytes, most)?;
         self.schedule(id);
         Ok(taken)
     }
@@ -423,7 +437,8 @@ impl Session {
     }
 
     fn transmit_update(&mut self, id: StreamId, out: &mut Vec<u8>) {
-        let window = self.window();
+        let is_bulk = self.streams.get(&id).is_some_and(|stream| stream.receive.is_bulk());
+        let window = self.window(is_bulk);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.update_queued = false;
         if let Some((consumed, window)) = stream.receive.report(window) {
@@ -458,7 +473,7 @@ impl Session {
     fn add(&mut self, id: StreamId) {
         self.streams.insert(id, Stream::new());
         // The peer assumes the initial window until it hears otherwise.
-        if self.window() < INITIAL_WINDOW {
+        if self.window(false) < INITIAL_WINDOW {
             self.queue_update(id);
         }
     }
@@ -506,12 +521,13 @@ impl Session {
     }
 
     /// Returns the window to offer now; see [`SHARE`].
-    fn window(&self) -> u32 {
-        let free = (RECEIVE_BUDGET - self.unread) / SHARE;
+    fn window(&self, is_bulk: bool) -> u32 {
+        let (most, share) = if is_bulk { (BULK_WINDOW, SHARE / 2) } else { (WINDOW, SHARE) };
+        let free = (RECEIVE_BUDGET - self.unread) / share;
         // Busy streams may all be left unread at once: not even then may the
         // others, of which the bus is one, find the budget used up.
         let equal = RECEIVE_BUDGET * 3 / 4 / self.busy.max(1);
         let share = free.min(equal);
-        u32::try_from(share).unwrap_or(WINDOW).clamp(MIN_WINDOW, WINDOW)
+        u32::try_from(share).unwrap_or(most).clamp(MIN_WINDOW, most)
     }
 }

@@ -68,7 +68,7 @@ impl Stream {
                 credit: SendCredit::new(),
                 buffer: Buffer::default(),
                 was_stopped: false,
-                writer_waits: false,
+                writer_waits: None,
             },
             receive: ReceiveHalf {
                 state: ReceiveState::Open,
@@ -103,21 +103,24 @@ pub(super) struct SendHalf {
     credit: SendCredit,
     buffer: Buffer,
     was_stopped: bool,
-    /// A write was refused and has not been told to try again.
-    writer_waits: bool,
+    /// A write was refused for so many bytes that wait, and has not been told
+    /// to try again.
+    writer_waits: Option<usize>,
 }
 
 impl SendHalf {
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+    /// Takes bytes as long as no more than `most` wait.
+    pub(super) fn write(&mut self, bytes: &[u8], most: usize) -> Result<usize, StreamError> {
         if self.was_stopped {
             return Err(StreamError::Stopped);
         }
         if self.state != SendState::Open {
             return Err(StreamError::Closed);
         }
-        let room = SEND_BUFFER - self.buffer.len();
+        let most = most.clamp(1, SEND_BUFFER);
+        let room = most.saturating_sub(self.buffer.len());
         if room == 0 && !bytes.is_empty() {
-            self.writer_waits = true;
+            self.writer_waits = Some(most);
             return Err(StreamError::Blocked);
         }
         let (now, _) = bytes.split_at(room.min(bytes.len()));
@@ -169,12 +172,10 @@ impl SendHalf {
         Sent::Data
     }
 
-    /// Returns, once, whether a refused writer should try again: when half the
-    /// buffer is free, so that it does not come back for every byte.
+    /// Returns, once, whether a refused writer should try again: when half of
+    /// what may wait is free, so that it does not come back for every byte.
     pub(super) fn wakes_writer(&mut self) -> bool {
-        let wakes = self.writer_waits && self.buffer.len() <= SEND_BUFFER / 2;
-        self.writer_waits &= !wakes;
-        wakes
+        self.writer_waits.take_if(|most| self.buffer.len() <= *most / 2).is_some()
     }
 
     /// Takes an UPD; returns whether it stopped a half that was not finished.
@@ -184,7 +185,7 @@ impl SendHalf {
             Update::Stopped => {
                 let is_news = !self.was_stopped && self.state != SendState::Finished;
                 self.was_stopped = true;
-                self.writer_waits = false;
+                self.writer_waits = None;
                 // FIN is all that can still be of use: it frees the stream.
                 self.reset();
                 is_news
@@ -261,6 +262,11 @@ impl ReceiveHalf {
     /// Returns whether the peer sends, and as much was read as makes windows matter.
     pub(super) const fn is_busy(&self) -> bool {
         matches!(self.state, ReceiveState::Open) && self.credit.is_busy()
+    }
+
+    /// Returns whether so much was read that the window should grow.
+    pub(super) const fn is_bulk(&self) -> bool {
+        self.credit.is_bulk()
     }
 
     /// Drops what was not read; returns how much, and whether to tell the peer.

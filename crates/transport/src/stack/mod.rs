@@ -47,10 +47,16 @@ pub const DATAGRAM_OVERHEAD: usize = NONCE_LEN + fec::DATAGRAM_HEADER_LEN + TAG_
 /// dropped (PROTOCOL §4.6), of those that go the oldest.
 pub const DATAGRAM_QUEUE: usize = 1024;
 
+/// Bytes of a bulk stream that may wait if the window is large enough: two of
+/// the largest bursts.
+const BULK_WAITING: usize = 32 * 1024;
+
 /// The only timer.
 const TIMER: u64 = 0;
 /// Most bytes taken from smux at a time: frames of several segments.
 const GULP: usize = 16 * 1024;
+/// Bytes taken from smux at a time on a narrow link.
+const SIP: usize = 2 * 1024;
 /// What is moved from KCP to smux at a time.
 const CHUNK: usize = 16 * 1024;
 
@@ -400,7 +406,9 @@ impl Stack {
     /// Gives KCP what it is about to send.
     fn fill_pipe(&mut self, now: Instant) {
         let Some(kcp) = self.kcp.as_mut() else { return };
-        let wanted = kcp.wanted().min(GULP);
+        // Little where it would wait long for its turn, behind the pacing.
+        let gulp = (kcp.window_bytes() / 16).clamp(SIP, GULP);
+        let wanted = kcp.wanted().min(gulp);
         if wanted == 0 {
             return;
         }
@@ -460,6 +468,28 @@ impl Stack {
     /// [`StreamError`].
     pub fn write(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, StreamError> {
         self.smux.write(id, bytes)
+    }
+
+    /// As [`Stack::write`], for a stream of which no more is to wait than can
+    /// soon be sent: a quarter of a round trip's worth, or half of one where that
+    /// is little.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub fn write_bulk(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        bytes: &[u8],
+    ) -> Result<usize, StreamError> {
+        let window = self.kcp.as_ref().map_or(usize::MAX, Kcp::window_bytes);
+        let most = (window / 4).max(BULK_WAITING.min(window / 2));
+        let written = self.smux.write_within(id, bytes, most);
+        if written == Err(StreamError::Blocked) {
+            let now = self.time.now(now);
+            self.kcp.iter_mut().for_each(|kcp| kcp.on_held_back(now));
+        }
+        written
     }
 
     /// See [`Session::read`].
@@ -545,6 +575,12 @@ impl Stack {
     #[must_use]
     pub fn was_heard(&self) -> bool {
         self.kcp.as_ref().is_some_and(|kcp| kcp.delivered() > 0)
+    }
+
+    /// Returns whether the peer has acknowledged all that was sent.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.kcp.as_ref().is_some_and(Kcp::is_flushed)
     }
 
     /// Returns whether [`Stack::poll_transmit`] or [`Stack::poll_event`] should be

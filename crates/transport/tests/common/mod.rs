@@ -20,8 +20,8 @@ use tssh_transport::{Connection, Listener, kcp_transport, quic};
 
 /// One-way delay: a round-trip time of 50 ms.
 pub const DELAY: Duration = Duration::from_millis(25);
-/// Four round trips: how long after an outage new bytes may take.
-pub const FOUR_RTT: Duration = Duration::from_millis(200);
+/// A round trip.
+pub const RTT: Duration = Duration::from_millis(50);
 /// The path everything takes unless the test says otherwise.
 pub const PATH: PathId = PathId(1);
 /// The ends of the link.
@@ -30,7 +30,7 @@ pub const SERVER: usize = 1;
 
 /// Rate of the link, each way, unless the test says otherwise: 20 Mbit/s.
 const BYTES_PER_SECOND: u64 = 2_500_000;
-/// The bottleneck's queue, as time to drain it.
+/// Its queue, as time to drain it, unless the test says otherwise.
 const QUEUE: Duration = Duration::from_millis(50);
 
 type Filter = Box<dyn FnMut(&[u8]) -> bool + Send>;
@@ -42,6 +42,8 @@ pub struct Net(Arc<Mutex<State>>);
 struct State {
     ends: [End; 2],
     bytes_per_second: u64,
+    /// The bottleneck's queue, as time to drain it.
+    queue: Duration,
 }
 
 struct End {
@@ -98,6 +100,7 @@ impl Net {
         Self(Arc::new(Mutex::new(State {
             ends: [end(), end()],
             bytes_per_second: BYTES_PER_SECOND,
+            queue: QUEUE,
         })))
     }
 
@@ -108,6 +111,11 @@ impl Net {
     /// Sets the rate of the link, each way.
     pub fn set_rate(&self, bytes_per_second: u64) {
         self.lock().bytes_per_second = bytes_per_second;
+    }
+
+    /// Sets the bottleneck's queue, as time to drain it.
+    pub fn set_queue(&self, queue: Duration) {
+        self.lock().queue = queue;
     }
 
     /// Cuts the link in both directions, or mends it; nobody is told.
@@ -217,7 +225,7 @@ impl PacketSocket for Socket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let now = Instant::now();
         let mut state = self.net.lock();
-        let rate = state.bytes_per_second;
+        let (rate, queue) = (state.bytes_per_second, state.queue);
         let end = &mut state.ends[self.end];
         if end.offline {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -233,7 +241,7 @@ impl PacketSocket for Socket {
                 continue;
             }
             let start = end.free_at.max(now);
-            if start - now > QUEUE {
+            if start - now > queue {
                 continue;
             }
             let on_wire = Duration::from_nanos(packet.len() as u64 * 1_000_000_000 / rate);

@@ -9,6 +9,7 @@ use tokio::io::ReadBuf;
 use tokio::sync::watch;
 
 use super::super::ConnectionError;
+use super::real_now;
 use super::shared::{Handle, Outcome, State};
 use crate::smux::{StreamError, StreamId};
 
@@ -35,13 +36,19 @@ impl KcpSendStream {
         &mut self,
         cx: &mut Context<'_>,
         buf: &[u8],
+        is_bulk: bool,
     ) -> Poll<io::Result<usize>> {
         let shared = &self.handle.0;
         let mut state = shared.lock();
         if let Some(why) = &state.end {
             return Poll::Ready(Err(lost(why)));
         }
-        match state.stack.write(self.id, buf) {
+        let written = if is_bulk {
+            state.stack.write_bulk(real_now(), self.id, buf)
+        } else {
+            state.stack.write(self.id, buf)
+        };
+        match written {
             Ok(taken) => {
                 shared.wake_task(state);
                 Poll::Ready(Ok(taken))

@@ -87,6 +87,9 @@ impl Task {
                 self.socket.packet_accepted(meta.path);
             }
         }
+        if filled > 0 && self.shared.lock().stack.is_flushed() {
+            self.socket.all_answered();
+        }
         Ok(filled > 0)
     }
 

@@ -67,12 +67,19 @@ impl Clock {
         self.wake_timers();
     }
 
-    /// Notes that packets of the peer, or so it seems, were delivered.
-    pub(super) fn on_received(&self) {
-        let check_timers = self.lock().time.on_received(real_now());
-        if check_timers {
+    /// Notes that packets of the peer, or so it seems, were delivered. Returns
+    /// whether that ends a silence.
+    pub(super) fn on_received(&self) -> bool {
+        let ends_silence = self.lock().time.on_received(real_now());
+        if ends_silence {
             self.wake_timers();
         }
+        ends_silence
+    }
+
+    /// Returns the transport time.
+    pub(super) fn transport_now(&self) -> Instant {
+        self.lock().time.now(real_now())
     }
 
     /// Notes that so many packets were sent.
@@ -209,6 +216,6 @@ impl fmt::Debug for Timer {
 }
 
 /// Returns the real time, which tests may move (tokio's paused clock).
-fn real_now() -> Instant {
+pub(super) fn real_now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

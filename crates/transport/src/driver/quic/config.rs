@@ -6,8 +6,9 @@ use std::time::Duration;
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
-use super::clock::Clock;
+use super::Link;
 use super::control::ModelFactory;
+use super::replay::RoundTrip;
 
 /// The smallest packet size QUIC allows, in bytes.
 pub const MIN_PACKET_SIZE: u16 = 1200;
@@ -55,8 +56,8 @@ const STREAM_WINDOW_BYTES: u32 = 2_560 * 1024;
 /// together, because streams whose readers stall (a paused download through a
 /// forward) must never stall the others, the bus among them (DESIGN D18).
 const CONNECTION_WINDOW_BYTES: u32 = 1000 * STREAM_WINDOW_BYTES;
-/// Bytes written but not yet acknowledged, all streams together: what a
-/// writer can get ahead of the link, and what an outage may hold in memory.
+/// Bytes written but not yet acknowledged, or behind such, all streams together:
+/// a bound on memory. How far a writer gets ahead of the link is the gate's.
 const SEND_WINDOW_BYTES: u64 = 6 * 1024 * 1024;
 /// Received datagrams nobody has read yet: 128 of the largest, as the reference.
 /// It makes quinn announce max_datagram_frame_size 65535; the reference announces
@@ -70,7 +71,7 @@ const IDLE_TIMEOUT_MILLIS: u64 = 365 * 24 * 3600 * 1000;
 const MAX_UNI_STREAMS: u32 = 100;
 
 /// Builds quinn's settings for one end.
-pub(super) fn transport(config: &Config, clock: &Clock) -> Arc<TransportConfig> {
+pub(super) fn transport(config: &Config, link: &Link) -> Arc<TransportConfig> {
     let idle = VarInt::from_u64(IDLE_TIMEOUT_MILLIS).expect("365 days fit a QUIC integer");
     let packet_size = config.clamped_packet_size();
     let mut transport = TransportConfig::default();
@@ -89,20 +90,20 @@ pub(super) fn transport(config: &Config, clock: &Clock) -> Arc<TransportConfig> 
         .initial_mtu(packet_size)
         .min_mtu(packet_size)
         .mtu_discovery_config(None)
-        .congestion_controller_factory(congestion(clock));
+        .congestion_controller_factory(congestion(link));
     Arc::new(transport)
 }
 
 /// Chooses the congestion controller: our model, kept from punishing outages.
-fn congestion(clock: &Clock) -> Arc<dyn ControllerFactory + Send + Sync> {
+fn congestion(link: &Link) -> Arc<dyn ControllerFactory + Send + Sync> {
     let inner: Arc<dyn ControllerFactory + Send + Sync> = Arc::new(ModelFactory);
-    Arc::new(OutageBlindFactory { inner, clock: clock.clone() })
+    Arc::new(OutageBlindFactory { inner, link: link.clone() })
 }
 
 /// Makes controllers that do not take an outage for congestion (DESIGN D3).
 struct OutageBlindFactory {
     inner: Arc<dyn ControllerFactory + Send + Sync>,
-    clock: Clock,
+    link: Link,
 }
 
 impl ControllerFactory for OutageBlindFactory {
@@ -110,9 +111,10 @@ impl ControllerFactory for OutageBlindFactory {
         Box::new(OutageBlind {
             controller: self.inner.clone().build(now, mtu),
             factory: self.inner.clone(),
-            network: self.clock.network(),
-            clock: self.clock.clone(),
+            network: self.link.clock.network(),
+            link: self.link.clone(),
             mtu,
+            acked: None,
         })
     }
 }
@@ -122,15 +124,18 @@ impl ControllerFactory for OutageBlindFactory {
 struct OutageBlind {
     controller: Box<dyn Controller>,
     factory: Arc<dyn ControllerFactory + Send + Sync>,
-    clock: Clock,
+    /// Told of what quinn sends, loses and lacks.
+    link: Link,
     network: u64,
     mtu: u16,
+    /// The newest packet of the acks at hand: when it was sent, and the round trip.
+    acked: Option<(std::time::Instant, RoundTrip)>,
 }
 
 impl OutageBlind {
     /// What was learnt of one network does not hold on another (DESIGN D3).
     fn check_network(&mut self, now: std::time::Instant) {
-        let network = self.clock.network();
+        let network = self.link.clock.network();
         if self.network != network {
             self.network = network;
             self.controller = self.factory.clone().build(now, self.mtu);
@@ -142,6 +147,7 @@ impl Controller for OutageBlind {
     fn on_sent(&mut self, now: std::time::Instant, bytes: u64, last_packet_number: u64) {
         self.check_network(now);
         self.controller.on_sent(now, bytes, last_packet_number);
+        self.link.gate.on_sent(bytes, self.mtu.into(), self.window());
     }
 
     fn on_ack(
@@ -153,6 +159,9 @@ impl Controller for OutageBlind {
         rtt: &quinn_proto::RttEstimator,
     ) {
         self.check_network(now);
+        let rtt_now = RoundTrip { smoothed: rtt.get(), lowest: rtt.min() };
+        let newest = self.acked.map_or(sent, |(newest, _)| newest.max(sent));
+        self.acked = Some((newest, rtt_now));
         self.controller.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -163,7 +172,20 @@ impl Controller for OutageBlind {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        self.controller.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        let mut smoothed = std::time::Duration::ZERO;
+        if let Some((newest, rtt)) = self.acked.take() {
+            self.link.adapter.on_acked(newest, rtt);
+            smoothed = rtt.smoothed;
+        }
+        let is_limited = app_limited && !self.link.gate.has_held_back(smoothed);
+        self.controller.on_end_acks(now, in_flight, is_limited, largest_packet_num_acked);
+        self.link.gate.on_window(self.window());
+        if app_limited {
+            self.link.gate.on_dry();
+        }
+        if in_flight == 0 {
+            self.link.adapter.on_all_answered();
+        }
     }
 
     fn on_congestion_event(
@@ -173,7 +195,8 @@ impl Controller for OutageBlind {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        if self.clock.last_interruption().is_some_and(|at| sent <= at) {
+        self.link.gate.on_lost(lost_bytes);
+        if self.link.clock.last_interruption().is_some_and(|at| sent <= at) {
             return;
         }
         self.controller.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
@@ -196,9 +219,10 @@ impl Controller for OutageBlind {
         Box::new(Self {
             controller: self.controller.clone_box(),
             factory: self.factory.clone(),
-            clock: self.clock.clone(),
+            link: self.link.clone(),
             network: self.network,
             mtu: self.mtu,
+            acked: None,
         })
     }
 

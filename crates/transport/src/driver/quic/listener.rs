@@ -42,7 +42,7 @@ impl Listener {
         let link = Link::new(socket);
         let tls = Watched::new(tls::server_config(&credentials)?, link.acceptance.clone());
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        server.transport_config(config::transport(&config, &link.clock)).migration(false);
+        server.transport_config(config::transport(&config, &link)).migration(false);
         let endpoint = link.endpoint(Some(server), SERVER_ID_LEN)?;
         let (sender, receiver) = oneshot::channel();
         let task = tokio::spawn(serve(endpoint.clone(), config.clone(), sender));

@@ -2,7 +2,8 @@
 //!
 //! [`connect`] and [`Listener`] make connections; [`Config`] and the
 //! credentials say how. The parts: `socket` shows the packet socket to quinn,
-//! `clock` keeps outages from it, `acceptance` tells the proxy which packets
+//! `clock` keeps outages from it, `gate` more data than it can send, `replay` sends
+//! what they swallowed once more, `acceptance` tells the proxy which packets
 //! were genuine, `config` and `tls` hold the settings of §3.1 and §3.2.
 //!
 //! Not here: anything about addresses. Invariant: no lock of ours is held
@@ -13,11 +14,14 @@ mod clock;
 mod config;
 mod control;
 mod failure;
+mod gate;
 mod listener;
+mod replay;
 mod socket;
 mod stream;
 mod tls;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +32,7 @@ use tokio::time::timeout;
 
 use acceptance::{Acceptance, Watched};
 use clock::Clock;
+use gate::{Gate, Place};
 use listener::AbortOnDrop;
 use socket::Adapter;
 
@@ -76,7 +81,7 @@ pub async fn connect(
     let tls = Watched::new(tls::client_config(&credentials)?, link.acceptance.clone());
     drop(credentials); // wiped, before anything is waited for
     let mut client = quinn::ClientConfig::new(Arc::new(tls));
-    client.transport_config(config::transport(&config, &link.clock));
+    client.transport_config(config::transport(&config, &link));
     let endpoint = link.endpoint(None, CLIENT_ID_LEN)?;
     let connecting = endpoint
         .connect_with(client, socket::PEER, tls::SERVER_NAME)
@@ -94,6 +99,7 @@ struct Link {
     adapter: Arc<Adapter>,
     acceptance: Arc<Acceptance>,
     clock: Clock,
+    gate: Gate,
 }
 
 impl Link {
@@ -101,7 +107,7 @@ impl Link {
         let clock = Clock::new();
         let acceptance = Arc::new(Acceptance::new(socket.clone()));
         let adapter = Arc::new(Adapter::new(socket, acceptance.clone(), clock.clone()));
-        Self { adapter, acceptance, clock }
+        Self { adapter, acceptance, clock, gate: Gate::default() }
     }
 
     fn endpoint(
@@ -178,6 +184,8 @@ impl QuicConnection {
         if limit > 0 && size > limit {
             return Err(DatagramError::TooLarge { size, limit });
         }
+        self.wait_for_room().await;
+        self.link.gate.on_given(size);
         self.inner.send_datagram_wait(payload).await.map_err(|error| match error {
             quinn::SendDatagramError::TooLarge => DatagramError::TooLarge { size, limit },
             quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled => {
@@ -187,6 +195,15 @@ impl QuicConnection {
                 DatagramError::Connection(self.link.failure(&error))
             }
         })
+    }
+
+    /// Waits until quinn has little to send, or the connection has ended.
+    async fn wait_for_room(&self) {
+        let mut place = Place::new(&self.link.gate);
+        tokio::select! {
+            _ = poll_fn(|cx| place.poll_room(cx)) => {}
+            _ = self.inner.closed() => {}
+        }
     }
 
     pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {

@@ -1,37 +1,67 @@
 //! The two halves of a QUIC stream, with the meaning of PROTOCOL §3.3.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::super::ConnectionError;
+use super::gate::Place;
 use super::{BROKEN, Link, NORMAL};
 
 /// The sending half.
-#[derive(Debug)]
 pub(in crate::driver) struct QuicSendStream {
     inner: quinn::SendStream,
     link: Link,
+    place: Place,
+    /// While bulk waits for the gate: ready when that is in vain.
+    stopped: Option<Stopped>,
 }
+
+type Stopped = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl QuicSendStream {
     pub(super) fn new(inner: quinn::SendStream, link: &Link) -> Self {
-        Self { inner, link: link.clone() }
+        Self { inner, link: link.clone(), place: Place::new(&link.gate), stopped: None }
     }
 
+    /// Writes what quinn takes; bulk waits until that can soon be sent.
     pub(in crate::driver) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         buf: &[u8],
+        is_bulk: bool,
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf).map_err(|error| match error {
+        let most = if is_bulk { ready!(self.poll_room(cx)) } else { usize::MAX };
+        let (now, _) = buf.split_at(buf.len().min(most));
+        let written = Pin::new(&mut self.inner).poll_write(cx, now);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.place.on_given(bytes);
+        }
+        written.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => lost(&self.link, &error),
             quinn::WriteError::Stopped(code) if code == NORMAL => {
                 io::Error::new(io::ErrorKind::BrokenPipe, "the other side closed the stream")
             }
             error => io::Error::new(io::ErrorKind::BrokenPipe, error.to_string()),
+        })
+    }
+
+    /// Returns how much bulk may be written; all of it where quinn will refuse it.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if let Poll::Ready(room) = self.place.poll_room(cx) {
+            self.stopped = None;
+            return Poll::Ready(room);
+        }
+        let stopped = self.stopped.get_or_insert_with(|| {
+            let stopped = self.inner.stopped();
+            Box::pin(async { drop(stopped.await) })
+        });
+        stopped.as_mut().poll(cx).map(|()| {
+            self.stopped = None;
+            usize::MAX
         })
     }
 
@@ -69,6 +99,12 @@ impl QuicSendStream {
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for QuicSendStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicSendStream").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 

@@ -20,8 +20,9 @@ const DELAY: Duration = Duration::from_millis(25);
 const A: usize = 0;
 const B: usize = 1;
 
+/// As the reference has it.
 fn config() -> Config {
-    Config::for_packets(1400)
+    Config { send_window: 1024, receive_window: 1024, ..Config::for_packets(1400) }
 }
 
 fn new_kcp(clock: &Clock, config: Config) -> Kcp {

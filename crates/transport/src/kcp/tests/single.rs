@@ -215,7 +215,7 @@ fn a_question_for_the_window_is_answered_at_once() {
 }
 
 #[test]
-fn after_a_reset_back_off_is_forgotten_and_owed_acks_leave_at_once() {
+fn after_a_reset_back_off_is_forgotten_and_what_is_owed_leaves_at_once() {
     let (clock, mut kcp) = sender_with(1);
     for _ in 0..20 {
         clock.advance_to(kcp.poll_timeout().unwrap());
@@ -228,13 +228,20 @@ fn after_a_reset_back_off_is_forgotten_and_owed_acks_leave_at_once() {
     feed(&mut kcp, &clock, &[push], Origin::Received);
     kcp.reset_rto(clock.now());
     let now = sent(&mut kcp, &clock);
-    assert_eq!(now.iter().map(|s| s.0).collect::<Vec<_>>(), [Command::Ack, Command::Push]);
+    assert_eq!(
+        now.iter().map(|s| s.0).collect::<Vec<_>>(),
+        [Command::Ack, Command::WindowTell, Command::Push]
+    );
     assert_eq!(kcp.poll_timeout(), Some(clock.now() + kcp.rto()));
 
     let mut idle = new_kcp(&clock, config());
     feed(&mut idle, &clock, &[push], Origin::Received);
     idle.reset_rto(clock.now());
-    assert_eq!(sent(&mut idle, &clock), [(Command::Ack, 0, 9)]);
+    assert_eq!(
+        sent(&mut idle, &clock),
+        [(Command::Ack, 0, 9), (Command::WindowTell, 0, 0)],
+        "and says what it has received"
+    );
 }
 
 #[test]

@@ -115,5 +115,5 @@ fn reads_that_are_never_reported_do_not_queue_up() {
         feed(&mut server, &data(THREE, &[1; 60_000]));
         total += u32::try_from(read_all(&mut server, THREE).len()).unwrap();
     }
-    assert_eq!(sent(&mut server), update(THREE, total, 524_288), "one, with the latest total");
+    assert_eq!(sent(&mut server), update(THREE, total, 2_097_152), "one, with the latest total");
 }

@@ -74,6 +74,23 @@ fn reads_are_reported_as_the_specification_says() {
 }
 
 #[test]
+fn a_stream_that_carries_bulk_is_granted_more() {
+    let mut server = Session::server(Config::default());
+    let id = StreamId(3);
+    feed(&mut server, &syn(id));
+    let mut windows = Vec::new();
+    for _ in 0..5 {
+        for _ in 0..8 {
+            feed(&mut server, &data(id, &[1; 32_768]));
+        }
+        read_all(&mut server, id);
+        let pipe = sent(&mut server);
+        windows.push(u32::from_le_bytes(pipe[pipe.len() - 4..].try_into().unwrap()));
+    }
+    assert_eq!(windows, [524_288, 524_288, 524_288, 2_097_152, 2_097_152]);
+}
+
+#[test]
 fn nothing_is_reported_to_a_peer_that_finished() {
     let mut server = Session::server(Config::default());
     let id = StreamId(3);
