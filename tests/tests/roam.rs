@@ -1,6 +1,7 @@
 //! The client's address changes; nothing above notices.
 
-use e2e::{Mode, Pattern, Stdin, World, in_modes};
+use e2e::{Mode, Pattern, Stdin, World, in_modes, wait_until};
+use rustix::process::Signal;
 
 in_modes!(link, a_shell_survives_changes_of_the_clients_address);
 fn a_shell_survives_changes_of_the_clients_address(mode: Mode) {
@@ -59,4 +60,21 @@ fn a_transfer_survives_changes_of_address_without_losing_a_byte(mode: Mode) {
 
 fn arrived(target: &std::path::Path) -> u64 {
     std::fs::metadata(target).map_or(0, |metadata| metadata.len())
+}
+
+in_modes!(link, an_address_that_changes_before_the_first_session_costs_nothing);
+fn an_address_that_changes_before_the_first_session_costs_nothing(mode: Mode) {
+    let world = World::new(mode);
+    let relay = world.relay_link();
+    let socket = world.path("control").display().to_string();
+    let shared = ["-S", &socket];
+    let master = world.ssh([&["-M", "-N"][..], &shared].concat()).start();
+    wait_until("the master listens", || world.path("control").exists());
+    // The server's first answers may be on their way to the old one.
+    relay.change_address();
+    let run = world.openssh(shared).command(["echo", "here"]).output();
+    run.assert_prints("here\n");
+    master.signal(Signal::TERM);
+    let _ = master.wait();
+    world.wait_until_nothing_runs();
 }

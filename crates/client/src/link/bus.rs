@@ -161,6 +161,11 @@ impl Bus {
                 proxy: proxy.clone(),
             }),
         };
+        if ext.has(Ext::Early) && connection.has_forward_secrecy() {
+            // Sessions do not wait for the bus. The handshake was an exchange with the server: from now on its silence counts, or a
+            // path that ends before the bus is up would be waited for without end.
+            proxy.heartbeat_confirmed(Instant::now());
+        }
         let quiet = ext.has(Ext::Silence);
         tokio::spawn(bus.clone().run(connection.clone(), queue, warn, timeouts, quiet));
         bus
