@@ -12,7 +12,7 @@ use super::{BOOTSTRAP_TERM, Run, ViaSystem};
 use crate::bootstrap::{self, Started};
 use crate::config::{Proxy, Settings, UdpMode, UdpProxyMode};
 use crate::guard::Farewell;
-use crate::link::{Link, LinkError, Near, Way};
+use crate::link::{Link, LinkError, Way};
 use crate::login::{self, Login, LoginError};
 use crate::remote::renewed::Renewed;
 use crate::remote::{Remote, RemoteError, RemoteSession, Target, system};
@@ -206,10 +206,7 @@ impl Run {
             return Way::by_command(settings, template).map_err(failed);
         }
         let peer = login.peer_addr();
-        let peer = peer.ok_or(Failure::Link(LinkError::Malformed("address of the login")))?;
-        let round_trip = login.round_trip();
-        let name = Some((settings.host_name.clone(), settings.address_family));
-        Ok(Way::Direct(Near { peer, round_trip, name }))
+        peer.map(Way::Direct).ok_or(Failure::Link(LinkError::Malformed("address of the login")))
     }
 
     async fn log_in(

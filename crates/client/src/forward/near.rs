@@ -209,23 +209,7 @@ fn bind_all<T>(
 /// # Errors
 /// The name is unknown, or no address of it has a route.
 pub(super) async fn connect_udp(host: &str, port: u16) -> io::Result<UdpSocket> {
-    let mut found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-    // Nobody answers a connect of UDP, so a second address would never be tried: first the
-    // family in which more is listened at, above all for "localhost".
-    found.sort_by_key(SocketAddr::is_ipv6);
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
-    for address in found {
-        let any = match address {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        };
-        let socket = UdpSocket::bind(any).await?;
-        match socket.connect(address).await {
-            Ok(()) => return Ok(socket),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
+    host::udp::connect(tokio::net::lookup_host((host, port)).await?).await
 }
 
 /// A connected datagram socket of unix.

@@ -6,11 +6,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use host::interfaces;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::LoginError;
@@ -26,8 +25,6 @@ pub(super) struct Dialled {
     pub(super) peer: Option<SocketAddr>,
     /// When the server must have shown its host key (ConnectTimeout).
     pub(super) deadline: Option<Instant>,
-    /// How long it took to connect, where the connection is a socket of ours.
-    pub(super) round_trip: Option<Duration>,
 }
 
 /// Bytes both ways.
@@ -39,7 +36,7 @@ impl Dialled {
     /// A connection of which only the two ends are known.
     fn limited(settings: &Settings, stream: impl Stream + 'static) -> Self {
         let deadline = settings.connect_timeout.map(|limit| Instant::now() + limit);
-        Self { stream: Box::new(stream), peer: None, deadline, round_trip: None }
+        Self { stream: Box::new(stream), peer: None, deadline }
     }
 }
 
@@ -51,7 +48,8 @@ pub(super) fn through(settings: &Settings, stream: RemoteStream) -> Dialled {
 /// Connects to the ssh server.
 pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
     let Proxy::Command(template) = &settings.proxy else {
-        return connect(settings).await;
+        let (stream, peer, deadline) = connect(settings).await?;
+        return Ok(Dialled { stream: Box::new(stream), peer: Some(peer), deadline });
     };
     let failed = |reason: String| LoginError::ProxyCommand { reason };
     let command = settings.proxy_command(template, settings.port).map_err(failed)?;
@@ -67,7 +65,9 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
 }
 
 /// Connects to the first address that answers.
-async fn connect(settings: &Settings) -> Result<Dialled, LoginError> {
+async fn connect(
+    settings: &Settings,
+) -> Result<(TcpStream, SocketAddr, Option<Instant>), LoginError> {
     let addresses = resolve(settings).await?;
     let failed = |error: &io::Error| LoginError::Connect {
         host: settings.host_name.clone(),
@@ -79,7 +79,7 @@ async fn connect(settings: &Settings) -> Result<Dialled, LoginError> {
     for attempt in 0..settings.connection_attempts.max(1) {
         if attempt > 0 {
             // OpenSSH waits a second between attempts, too.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
         for &peer in &addresses {
             let deadline = settings.connect_timeout.map(|limit| Instant::now() + limit);
@@ -93,7 +93,6 @@ async fn connect(settings: &Settings) -> Result<Dialled, LoginError> {
                 Err(error) => return Err(error),
             };
             tracing::debug!(%peer, "connecting");
-            let began = Instant::now();
             let connected = match deadline {
                 None => socket.connect(peer).await,
                 Some(deadline) => tokio::time::timeout_at(deadline, socket.connect(peer))
@@ -102,9 +101,7 @@ async fn connect(settings: &Settings) -> Result<Dialled, LoginError> {
             };
             match connected {
                 Ok(stream) => {
-                    let (stream, peer) = (Box::new(stream), Some(peer));
-                    let round_trip = Some(began.elapsed());
-                    return Ok(Dialled { stream, peer, deadline, round_trip });
+                    return Ok((stream, peer, deadline));
                 }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "no connection");

@@ -66,8 +66,6 @@ pub(super) struct Checker<'a> {
     failure: Option<LoginError>,
     /// Whether the key stands in a file of the user's that may be kept up to date.
     updatable: bool,
-    /// The key that was accepted.
-    accepted: Option<PublicKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,13 +102,7 @@ impl<'a> Checker<'a> {
             outcome: Outcome::NotAsked,
             failure: None,
             updatable: false,
-            accepted: None,
         }
-    }
-
-    /// Returns the key that was accepted, if one was.
-    pub(super) fn into_accepted(self) -> Option<PublicKey> {
-        self.accepted
     }
 
     /// Whether passwords may be sent to this host.
@@ -145,9 +137,7 @@ impl<'a> Checker<'a> {
                 REFUSED
             }
         };
-        let is_accepted = !matches!(self.outcome, Outcome::Refused(_));
-        self.accepted = is_accepted.then(|| shown.public_key());
-        is_accepted
+        !matches!(self.outcome, Outcome::Refused(_))
     }
 
     async fn judge(

@@ -11,7 +11,6 @@ mod client;
 mod clock;
 mod hub;
 mod monitor;
-mod refusals;
 mod server;
 mod state;
 mod tcp;

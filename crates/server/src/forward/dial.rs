@@ -1,6 +1,7 @@
 //! `dial`: an outgoing TCP or unix connection (PROTOCOL §6.6).
 
 use std::io;
+use std::net::SocketAddr;
 
 use proto::open::{CODE_PROHIBITED, DialMessage, DialResponse, NO_ERROR, TcpAddr};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,6 +25,42 @@ pub(super) enum DialError {
     Address(String),
     #[error("cannot connect to {to}: {error}")]
     Connect { to: String, error: io::Error },
+}
+
+impl DialError {
+    /// Returns the code that the client is told.
+    pub(super) fn code(&self) -> u32 {
+        if matches!(self, Self::Refused(_)) { CODE_PROHIBITED } else { 0 }
+    }
+}
+
+/// Where a client wants to be connected to, as far as that is permitted.
+pub(super) struct Destination<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    /// Which of the host's addresses are meant.
+    pub(super) wants: fn(&SocketAddr) -> bool,
+}
+
+impl<'a> Destination<'a> {
+    /// Reads a message, whose network has one of the names `of`: of either family, of IPv4 and of
+    /// IPv6.
+    pub(super) fn read(
+        policy: &Policy,
+        message: &'a DialMessage,
+        of: [&str; 3],
+    ) -> Result<Self, DialError> {
+        let wants = match of.iter().position(|name| *name == message.net) {
+            Some(0) => |_: &SocketAddr| true,
+            Some(1) => SocketAddr::is_ipv4,
+            Some(2) => SocketAddr::is_ipv6,
+            _ => return Err(DialError::Network(message.net.chars().take(40).collect())),
+        };
+        let (host, port) = split(&message.addr)
+            .ok_or_else(|| DialError::Address(message.addr.chars().take(300).collect()))?;
+        policy.permits_dial(Target::Tcp(host, port))?;
+        Ok(Self { host, port, wants })
+    }
 }
 
 /// Serves a `dial` stream behind its hello.
@@ -55,8 +92,8 @@ pub(crate) async fn serve(
             conduct(Socket::Unix(stream), send, recv).await;
         }
         Err(error) => {
-            let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
-            let refusal = DialResponse { code, msg: error.to_string(), remote_addr: None };
+            let (code, msg) = (error.code(), error.to_string());
+            let refusal = DialResponse { code, msg, remote_addr: None };
             frames::write_message(&mut send, &refusal).await?;
         }
     }
@@ -70,15 +107,8 @@ async fn dial(policy: &Policy, message: &DialMessage) -> Result<Socket, DialErro
             policy.permits_dial(Target::Unix)?;
             return Ok(Socket::Unix(UnixStream::connect(&message.addr).await.map_err(failed)?));
         }
-        let wants = match message.net.as_str() {
-            "tcp" => |_: &std::net::SocketAddr| true,
-            "tcp4" => std::net::SocketAddr::is_ipv4,
-            "tcp6" => std::net::SocketAddr::is_ipv6,
-            other => return Err(DialError::Network(other.chars().take(40).collect())),
-        };
-        let (host, port) = split(&message.addr)
-            .ok_or_else(|| DialError::Address(message.addr.chars().take(300).collect()))?;
-        policy.permits_dial(Target::Tcp(host, port))?;
+        let to = Destination::read(policy, message, ["tcp", "tcp4", "tcp6"])?;
+        let Destination { host, port, wants } = to;
         let found = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in found.filter(wants) {

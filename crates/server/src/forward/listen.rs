@@ -36,6 +36,83 @@ pub(super) enum ListenError {
     Bind { at: String, error: io::Error },
 }
 
+/// Where a client wants to be listened for, as far as that is permitted.
+pub(super) struct Places {
+    addresses: Vec<IpAddr>,
+    port: u16,
+}
+
+impl Places {
+    /// Reads a message, whose network has one of the names `of`: of either family, of IPv4 and of
+    /// IPv6.
+    pub(super) async fn read(
+        policy: &Policy,
+        message: &ListenMessage,
+        of: [&str; 3],
+    ) -> Result<Self, ListenError> {
+        let wants = match of.iter().position(|name| *name == message.net) {
+            Some(0) => |_: &IpAddr| true,
+            Some(1) => IpAddr::is_ipv4,
+            Some(2) => IpAddr::is_ipv6,
+            _ => return Err(ListenError::Network(message.net.chars().take(40).collect())),
+        };
+        let (host, port) = split(&message.addr)
+            .ok_or_else(|| ListenError::Address(message.addr.chars().take(300).collect()))?;
+        policy.permits_listen(Target::Tcp(host, port))?;
+        let found = addresses(host, policy.gateway_ports()).await;
+        let found = found.map_err(|error| ListenError::Bind { at: message.addr.clone(), error })?;
+        Ok(Self { addresses: found.into_iter().filter(wants).collect(), port })
+    }
+
+    /// Binds every address that can be bound, all at one port; `place` tells a socket's.
+    ///
+    /// # Errors
+    /// That of the last address, if none could be bound.
+    pub(super) fn bind<T>(
+        self,
+        bind: impl Fn(SocketAddr) -> io::Result<T>,
+        place: impl Fn(&T) -> io::Result<SocketAddr>,
+    ) -> io::Result<Vec<T>> {
+        let Self { addresses, mut port } = self;
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let mut sockets = Vec::new();
+        for address in addresses {
+            match bind(SocketAddr::new(address, port)) {
+                Ok(socket) => {
+                    // Where the system chooses, it chooses once.
+                    port = place(&socket).map_or(port, |place| place.port());
+                    sockets.push(socket);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        if sockets.is_empty() { Err(failed) } else { Ok(sockets) }
+    }
+}
+
+/// Tells the client what came of its request to listen; returns what did, if anything. `place`
+/// is where that is, for a client that wants to know the port it was given.
+pub(super) async fn answer<T>(
+    send: &mut SendStream,
+    message: &ListenMessage,
+    bound: Result<T, ListenError>,
+    place: impl FnOnce(&T) -> Option<SocketAddr>,
+) -> Result<Option<T>, ReadError> {
+    let (bound, response) = match bound {
+        Ok(bound) => {
+            let asked = message.addr.rsplit_once(':').is_some_and(|(_, port)| port == "0");
+            let port = place(&bound).filter(|_| asked).map_or(0, |place| place.port());
+            (Some(bound), ListenResponse { code: 0, msg: NO_ERROR.into(), port })
+        }
+        Err(error) => {
+            let code = if matches!(error, ListenError::Refused(_)) { CODE_PROHIBITED } else { 0 };
+            (None, ListenResponse { code, msg: error.to_string(), port: 0 })
+        }
+    };
+    frames::write_message(send, &response).await?;
+    Ok(bound)
+}
+
 /// Serves a `listen` stream behind its hello, until the client closes it.
 pub(crate) async fn serve(
     policy: &Policy,
@@ -46,17 +123,9 @@ pub(crate) async fn serve(
 ) -> Result<(), ReadError> {
     let message: ListenMessage = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
-    let listeners = match listen(policy, &message).await {
-        Ok(listeners) => listeners,
-        Err(error) => {
-            let code = if matches!(error, ListenError::Refused(_)) { CODE_PROHIBITED } else { 0 };
-            let refusal = ListenResponse { code, msg: error.to_string(), port: 0 };
-            return Ok(frames::write_message(&mut send, &refusal).await?);
-        }
-    };
-    let port = if tells_port { given_port(&message, &listeners) } else { 0 };
-    let response = ListenResponse { code: 0, msg: NO_ERROR.into(), port };
-    frames::write_message(&mut send, &response).await?;
+    let bound = listen(policy, &message).await;
+    let place = |listeners: &Vec<Listener>| listeners.first()?.place().filter(|_| tells_port);
+    let Some(listeners) = answer(&mut send, &message, bound, place).await? else { return Ok(()) };
     // One place each: every listener holds its own while it waits.
     let (accepted, mut sockets) = mpsc::channel(listeners.len().max(1));
     let mut tasks = JoinSet::new();
@@ -102,6 +171,14 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
+    /// Returns the address of a port.
+    fn place(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// Accepts the next connection, through whatever the system refuses us for a while.
     pub(crate) async fn accept(&self) -> Socket {
         loop {
@@ -141,21 +218,13 @@ async fn listen(policy: &Policy, message: &ListenMessage) -> Result<Vec<Listener
         let (mask, unlink) = policy.stream_local_bind();
         return Ok(vec![listen_unix(&message.addr, mask, unlink).map_err(failed)?]);
     }
-    let wants = match message.net.as_str() {
-        "tcp" => |_: &IpAddr| true,
-        "tcp4" => IpAddr::is_ipv4,
-        "tcp6" => IpAddr::is_ipv6,
-        other => return Err(ListenError::Network(other.chars().take(40).collect())),
-    };
-    let (host, port) = split(&message.addr)
-        .ok_or_else(|| ListenError::Address(message.addr.chars().take(300).collect()))?;
-    policy.permits_listen(Target::Tcp(host, port))?;
-    let addresses = addresses(host, policy.gateway_ports()).await.map_err(failed)?;
-    bind_all(addresses.into_iter().filter(wants), port).map_err(failed)
+    let places = Places::read(policy, message, ["tcp", "tcp4", "tcp6"]).await?;
+    let listeners = places.bind(socket::listen, TcpListener::local_addr).map_err(failed)?;
+    Ok(listeners.into_iter().map(Listener::Tcp).collect())
 }
 
 /// Returns the addresses that sshd would bind for `host`.
-pub(super) async fn addresses(host: &str, gateway: GatewayPorts) -> io::Result<Vec<IpAddr>> {
+async fn addresses(host: &str, gateway: GatewayPorts) -> io::Result<Vec<IpAddr>> {
     let loopback = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
     let any = vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
     Ok(match (gateway, host) {
@@ -170,29 +239,6 @@ pub(super) async fn addresses(host: &str, gateway: GatewayPorts) -> io::Result<V
     })
 }
 
-/// Binds every address that can be bound, all at one port.
-///
-/// # Errors
-/// That of the last address, if none could be bound.
-fn bind_all(addresses: impl Iterator<Item = IpAddr>, port: u16) -> io::Result<Vec<Listener>> {
-    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut port = port;
-    let mut listeners = Vec::new();
-    for address in addresses {
-        match socket::listen(SocketAddr::new(address, port)) {
-            Ok(listener) => {
-                if let Ok(bound) = listener.local_addr() {
-                    // Where the system chooses, it chooses once.
-                    port = bound.port();
-                }
-                listeners.push(Listener::Tcp(listener));
-            }
-            Err(error) => failed = error,
-        }
-    }
-    if listeners.is_empty() { Err(failed) } else { Ok(listeners) }
-}
-
 /// Listens at a unix socket whose mode lacks the bits of `mask`.
 pub(crate) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Listener> {
     let path = Path::new(path);
@@ -201,17 +247,6 @@ pub(crate) fn listen_unix(path: &str, mask: u16, unlink: bool) -> io::Result<Lis
     }
     let listener = local::listen(path, mask)?;
     Ok(Listener::Unix { listener, _file: SocketFile::at(path) })
-}
-
-/// Returns the port the system chose, where it was to choose.
-fn given_port(message: &ListenMessage, listeners: &[Listener]) -> u16 {
-    let asked = message.addr.rsplit_once(':').is_some_and(|(_, port)| port == "0");
-    match listeners.first() {
-        Some(Listener::Tcp(listener)) if asked => {
-            listener.local_addr().map_or(0, |address| address.port())
-        }
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

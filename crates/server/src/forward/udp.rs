@@ -7,7 +7,7 @@
 //! Invariant: nothing leaves or enters a channel before the client says that it is ready.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,8 +15,7 @@ use std::time::Duration;
 use host::{local, socket};
 use proto::ChannelId;
 use proto::open::{
-    CODE_PROHIBITED, DialMessage, DialUdpResponse, IdMessage, ListenMessage, ListenResponse,
-    NO_ERROR, Outcome, Ready,
+    DialMessage, DialUdpResponse, IdMessage, ListenMessage, NO_ERROR, Outcome, Ready,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UdpSocket;
@@ -28,14 +27,13 @@ use transport::flows::{self, Connected, Flow, Peers, Pipe, conduct};
 use transport::frames::{self, ReadError};
 use transport::{Connection, RecvStream, SendStream};
 
-use super::dial::DialError;
+use super::dial::{Destination, DialError};
 use super::farewell::{Farewell, Farewells};
-use super::listen::{ListenError, addresses};
+use super::listen::{ListenError, Places, answer};
 use super::parked::Parked;
-use super::socket::{PRIORITY, split};
+use super::socket::PRIORITY;
 use crate::config::Policy;
 use crate::config::policy::Target;
-use crate::session::Host;
 
 /// New peers of one listener that may wait to be announced.
 const BACKLOG: usize = 16;
@@ -64,7 +62,7 @@ impl Datagrams {
 
 /// Serves a `dial-udp` stream behind its hello.
 pub(crate) async fn dial(
-    host: &Host,
+    policy: &Policy,
     datagrams: &Datagrams,
     farewells: &Farewells,
     mut send: SendStream,
@@ -72,11 +70,10 @@ pub(crate) async fn dial(
 ) -> Result<(), ReadError> {
     let message: DialMessage = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
-    let socket = match connect(host, &message).await {
+    let socket = match connect(policy, &message).await {
         Ok(socket) => socket,
         Err(error) => {
-            let code = if matches!(error, DialError::Refused(_)) { CODE_PROHIBITED } else { 0 };
-            let refusal = DialUdpResponse { code, msg: error.to_string(), id: 0 };
+            let refusal = DialUdpResponse { code: error.code(), msg: error.to_string(), id: 0 };
             return Ok(frames::write_message(&mut send, &refusal).await?);
         }
     };
@@ -146,44 +143,28 @@ enum Bound {
     Gram(GramListener),
 }
 
+impl Bound {
+    /// Returns the address of a port.
+    fn place(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(sockets) => sockets.first()?.local_addr().ok(),
+            Self::Gram(_) => None,
+        }
+    }
+}
+
 /// Makes a socket that is connected to where the message says.
-async fn connect(host: &Host, message: &DialMessage) -> Result<Dialled, DialError> {
-    let policy = &host.policy;
+async fn connect(policy: &Policy, message: &DialMessage) -> Result<Dialled, DialError> {
     let failed = |error| DialError::Connect { to: message.addr.clone(), error };
     if message.net == "unixgram" {
         policy.permits_dial(Target::Unix)?;
         let socket = local::Gram::connect(&message.addr);
         return socket.map(|socket| Dialled::Unix(Gram(socket))).map_err(failed);
     }
-    let wants = match message.net.as_str() {
-        "udp" => |_: &SocketAddr| true,
-        "udp4" => SocketAddr::is_ipv4,
-        "udp6" => SocketAddr::is_ipv6,
-        other => return Err(DialError::Network(other.chars().take(40).collect())),
-    };
-    let (host, port) = split(&message.addr)
-        .ok_or_else(|| DialError::Address(message.addr.chars().take(300).collect()))?;
-    policy.permits_dial(Target::Tcp(host, port))?;
+    let to = Destination::read(policy, message, ["udp", "udp4", "udp6"])?;
     let connect = async {
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        let found = tokio::net::lookup_host((host, port)).await?.filter(wants);
-        let mut found: Vec<SocketAddr> = found.collect();
-        // Nobody answers a connect of UDP, so a second address would never be tried: first
-        // the family in which more is listened at, above all for "localhost".
-        found.sort_by_key(SocketAddr::is_ipv6);
-        for address in found {
-            let any: IpAddr = match address {
-                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-            };
-            let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-            // Nothing is sent: this only finds that there is a route.
-            match socket.connect(address).await {
-                Ok(()) => return Ok(Dialled::Udp(socket)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let found = tokio::net::lookup_host((to.host, to.port)).await?;
+        host::udp::connect(found.filter(to.wants)).await.map(Dialled::Udp)
     };
     if message.timeout.is_zero() {
         return connect.await.map_err(failed);
@@ -202,17 +183,9 @@ pub(crate) async fn listen(
 ) -> Result<(), ReadError> {
     let message: ListenMessage = frames::read_message(&mut recv).await?;
     send.set_priority(PRIORITY);
-    let bound = match bind(policy, &message).await {
-        Ok(bound) => bound,
-        Err(error) => {
-            let code = if matches!(error, ListenError::Refused(_)) { CODE_PROHIBITED } else { 0 };
-            let refusal = ListenResponse { code, msg: error.to_string(), port: 0 };
-            return Ok(frames::write_message(&mut send, &refusal).await?);
-        }
-    };
-    let port = if tells_port { given_port(&message, &bound) } else { 0 };
-    let response = ListenResponse { code: 0, msg: NO_ERROR.into(), port };
-    frames::write_message(&mut send, &response).await?;
+    let bound = bind(policy, &message).await;
+    let place = |bound: &Bound| bound.place().filter(|_| tells_port);
+    let Some(bound) = answer(&mut send, &message, bound, place).await? else { return Ok(()) };
     let (found, mut flows) = mpsc::channel(BACKLOG);
     let mut tasks = JoinSet::new();
     match bound {
@@ -267,39 +240,8 @@ async fn bind(policy: &Policy, message: &ListenMessage) -> Result<Bound, ListenE
         let socket = local::GramListener::bind(path, mask).map_err(failed)?;
         return Ok(Bound::Gram(GramListener(socket)));
     }
-    let wants = match message.net.as_str() {
-        "udp" => |_: &IpAddr| true,
-        "udp4" => IpAddr::is_ipv4,
-        "udp6" => IpAddr::is_ipv6,
-        other => return Err(ListenError::Network(other.chars().take(40).collect())),
-    };
-    let (host, mut port) = split(&message.addr)
-        .ok_or_else(|| ListenError::Address(message.addr.chars().take(300).collect()))?;
-    policy.permits_listen(Target::Tcp(host, port))?;
-    let addresses = addresses(host, policy.gateway_ports()).await.map_err(failed)?;
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut sockets = Vec::new();
-    for address in addresses.into_iter().filter(wants) {
-        match socket::bind_udp(SocketAddr::new(address, port)) {
-            Ok(socket) => {
-                if let Ok(bound) = socket.local_addr() {
-                    // Where the system chooses, it chooses once.
-                    port = bound.port();
-                }
-                sockets.push(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    if sockets.is_empty() { Err(failed(last)) } else { Ok(Bound::Udp(sockets)) }
-}
-
-/// Returns the port the system chose, where it was to choose.
-fn given_port(message: &ListenMessage, bound: &Bound) -> u16 {
-    let Bound::Udp(sockets) = bound else { return 0 };
-    let asked = message.addr.rsplit_once(':').is_some_and(|(_, port)| port == "0");
-    let bound = sockets.first().and_then(|socket| socket.local_addr().ok());
-    bound.filter(|_| asked).map_or(0, |address| address.port())
+    let places = Places::read(policy, message, ["udp", "udp4", "udp6"]).await?;
+    places.bind(socket::bind_udp, UdpSocket::local_addr).map(Bound::Udp).map_err(failed)
 }
 
 /// Serves an `accept-udp` stream behind its hello.

@@ -75,7 +75,7 @@ impl Inner {
             }
             StreamCommand::DialUdp => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
-                udp::dial(&self.host, &self.datagrams, &self.farewells, send, recv).await
+                udp::dial(&self.host.policy, &self.datagrams, &self.farewells, send, recv).await
             }
             StreamCommand::ListenUdp => {
                 frames::write_message(&mut send, &Outcome::success()).await?;
