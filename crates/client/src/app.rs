@@ -43,8 +43,8 @@ const REASON_GRACE: Duration = Duration::from_secs(1);
 /// complete (`-f`). With `lender` the session is that of the process it lets go of: this one only
 /// lends its connection.
 pub async fn run(
-    settings: Settings,
-    hops: Vec<Settings>,
+    mut settings: Settings,
+    mut hops: Vec<Settings>,
     command: Vec<u8>,
     system: Option<ViaSystem>,
     release: Option<Release>,
@@ -53,6 +53,10 @@ pub async fn run(
     let reporter = Reporter::new();
     for warning in settings.warnings.iter().chain(hops.iter().flat_map(|hop| &hop.warnings)) {
         reporter.warning(warning);
+    }
+    let is_interactive = request::is_interactive(&settings);
+    for host in hops.iter_mut().chain([&mut settings]).filter(|host| host.marks.is_set) {
+        host.udp.traffic_class = Some(host.marks.of(is_interactive).unwrap_or(0));
     }
     let run = Run {
         settings,
@@ -80,6 +84,8 @@ pub struct ViaSystem {
     pub whole: System,
     /// Only to start the server.
     pub login: System,
+    /// How it leads to the host behind a jump host, as ProxyCommand would be written.
+    pub jump: Option<String>,
 }
 
 struct Run {

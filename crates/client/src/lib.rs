@@ -5,6 +5,7 @@ pub mod background;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;
+pub mod dns;
 pub mod forward;
 pub mod guard;
 pub mod link;

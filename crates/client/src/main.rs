@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tssh::app::ViaSystem;
 use tssh::background::{self, Release, Side, Waited};
 use tssh::cli::{self, Action, CommandLine};
-use tssh::config::{self, ControlPersist, Environment, SessionType, Settings, UdpMode};
+use tssh::config::{self, ControlPersist, Environment, Proxy, SessionType, Settings, UdpMode};
 use tssh::remote::system::System;
 use tssh::report::FAILURE;
 use tssh::terminal::{prompt, raw};
@@ -35,11 +35,17 @@ fn main() -> ExitCode {
         Action::Query => return query(line.query.as_deref().unwrap_or_default()),
         Action::Connect | Action::PrintConfig => {}
     }
+    let environment = match Environment::of_process() {
+        Ok(environment) => environment,
+        Err(error) => return fail(&error),
+    };
+    if let Err(error) = config::check_flags(&line, &environment) {
+        return fail(&error);
+    }
     if let Err(error) = logging::redirect(line.log_file.as_deref(), line.syslog) {
         return fail(&error);
     }
-    let resolved = Environment::of_process().and_then(|environment| {
-        let settings = config::resolve(&line, &environment)?;
+    let resolved = config::resolve(&line, &environment).and_then(|settings| {
         // Whoever logs in instead of us finds the way as well.
         let goes = line.action == Action::Connect && settings.login_command.is_none();
         let hops = if goes { config::hops(&line, &environment, &settings)? } else { Vec::new() };
@@ -58,7 +64,12 @@ fn main() -> ExitCode {
 fn connect(line: &CommandLine, settings: Settings, hops: Vec<Settings>) -> ExitCode {
     logging::set_facility(settings.syslog_facility);
     logging::set_level(settings.log_level);
+    let jump = match &settings.proxy {
+        Proxy::Jump(jump) => Some(jump),
+        Proxy::Direct | Proxy::Command(_) => None,
+    };
     let system = settings.login_command.clone().map(|command| ViaSystem {
+        jump: jump.map(|jump| line.jump_command(&command, jump)),
         whole: System::new(command.clone(), line.as_ssh()),
         login: System::new(command, line.as_ssh_login()),
     });

@@ -63,6 +63,17 @@ fn wants_pty(settings: &Settings, reporter: Option<Reporter>, program: &Program)
     wanted
 }
 
+/// Returns whether the session is one for a person, as far as the configuration tells.
+pub(crate) fn is_interactive(settings: &Settings) -> bool {
+    let wanted = match settings.request_tty {
+        RequestTty::Force => return true,
+        RequestTty::No => false,
+        RequestTty::Yes => true,
+        RequestTty::Auto => settings.runs_shell,
+    };
+    wanted && !settings.stdin_null && tty::stdin_is_tty()
+}
+
 /// Returns the kind of terminal, as the far host is to know it.
 pub(crate) fn term(settings: &Settings) -> Option<String> {
     let set = settings.set_env.iter().find(|(name, _)| name == "TERM");

@@ -116,3 +116,97 @@ async fn a_key_used_from_a_file_is_handed_to_the_agent_where_that_is_wanted() {
         agent.clear();
     }
 }
+
+/// A key on a security token for which a script stands: openssl signs as a token would. Returns
+/// the script, which is called as OpenSSH's `ssh-sk-helper` is; `None` without openssl.
+fn token(sshd: &Sshd) -> Option<std::path::PathBuf> {
+    use russh::keys::PrivateKey;
+    use russh::keys::ssh_key::{LineEnding, private, public};
+
+    let openssl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("openssl");
+        command.current_dir(sshd.path("")).args(arguments).output().ok()
+    };
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "token.pem"])?;
+    let spki = openssl(&["pkey", "-in", "token.pem", "-pubout", "-outform", "DER"])?.stdout;
+    let point: [u8; 32] = spki[spki.len() - 32..].try_into().expect("32 bytes");
+    let public = public::SkEd25519::new(public::Ed25519PublicKey(point), "ssh:");
+    let pair = private::SkEd25519::new(public, 1, b"handle".to_vec()).expect("short");
+    let key = PrivateKey::new(private::KeypairData::SkEd25519(pair), "token").expect("a key");
+    let text = key.to_openssh(LineEnding::LF).expect("writable");
+    fs::write(sshd.path("token"), text.as_bytes()).expect("writable");
+    support::chmod(&sshd.path("token"), 0o600);
+    let line = key.public_key().to_openssh().expect("writable");
+    fs::write(sshd.path("token.pub"), format!("{line}\n")).expect("writable");
+    sshd.authorize("token");
+
+    // Where the message begins: behind versions and the like, the key, and the provider.
+    let blob = 4 + 26 + 4 + 32 + 4 + 4 + 1 + 4 + 6 + 4;
+    let at = 1 + 4 + 1 + 4 + (4 + blob) + (4 + "internal".len()) + 4 + 1;
+    let script = format!(
+        "#!/bin/sh
+cd \"$(dirname \"$0\")\"
+number() {{ od -An -tu1 | awk '{{print (($1*256+$2)*256+$3)*256+$4}}'; }}
+length=$(dd bs=1 count=4 2>/dev/null | number)
+dd bs=1 count=$length of=request 2>/dev/null
+length=$(tail -c +{start} request | head -c 4 | number)
+tail -c +{at} request | head -c $length >message
+{{ printf ssh: | openssl dgst -sha256 -binary
+  printf '\\001\\000\\000\\000\\007'
+  openssl dgst -sha256 -binary message; }} >signed
+openssl pkeyutl -sign -inkey token.pem -rawin -in signed -out signature
+printf '\\000\\000\\000\\160\\005\\000\\000\\000\\001\\000\\000\\000\\147'
+printf '\\000\\000\\000\\032sk-ssh-ed25519@openssh.com\\000\\000\\000\\100'
+cat signature
+printf '\\001\\000\\000\\000\\007'
+",
+        start = at - 4,
+    );
+    let helper = sshd.path("helper");
+    fs::write(&helper, script).expect("writable");
+    support::chmod(&helper, 0o700);
+    Some(helper)
+}
+
+#[tokio::test]
+async fn a_key_on_a_security_token_logs_in_by_opensshs_helper() {
+    let Some(sshd) = Sshd::start() else { return };
+    sshd.be_known();
+    let Some(helper) = token(&sshd) else { return };
+    let mut settings = sshd.settings(&["IdentityFile=@/token"]);
+    settings.security_keys.helper = Some(helper);
+    let ui = Script::default();
+    let limit = Duration::from_secs(60);
+    let login = tokio::time::timeout(limit, connect(&settings, &ui)).await.expect("no hang");
+    assert!(login.is_ok(), "{:?}\n{}\n{}", login.err(), ui.heard(), sshd.log());
+    let heard = ui.heard();
+    assert!(heard.starts_with("Confirm user presence for key ED25519-SK SHA256:"), "{heard}");
+    assert!(heard.ends_with("User presence confirmed\n"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_there_is_named_and_the_next_key_logs_in() {
+    let Some(sshd) = Sshd::start() else { return };
+    sshd.be_known();
+    sshd.make_key("id", "ed25519", "");
+    sshd.authorize("id");
+    let Some(helper) = token(&sshd) else { return };
+    // As the real one answers without a token.
+    fs::write(
+        &helper,
+        "#!/bin/sh\nprintf '\\000\\000\\000\\011\\005\\000\\000\\000\\000\\000\\000\\000\\074'\n",
+    )
+    .expect("writable");
+    let mut settings = sshd.settings(&["IdentityFile=@/token", "IdentityFile=@/id"]);
+    for (helper, said) in [
+        (Some(helper), "signing failed for ED25519-SK \""),
+        (None, "without ssh-sk-helper, keys on a security token sign through ssh-agent only"),
+    ] {
+        settings.security_keys.helper = helper;
+        let ui = Script::default();
+        let limit = Duration::from_secs(60);
+        let login = tokio::time::timeout(limit, connect(&settings, &ui)).await.expect("no hang");
+        assert!(login.is_ok(), "{:?}\n{}\n{}", login.err(), ui.heard(), sshd.log());
+        assert!(ui.heard().contains(said), "{}", ui.heard());
+    }
+}

@@ -178,6 +178,7 @@ fn settings() -> UdpSettings {
         reconnect_timeout: Duration::from_secs(15),
         connect_timeout: Duration::from_secs(10),
         debug: false,
+        traffic_class: None,
     }
 }
 

@@ -17,7 +17,7 @@ mod machines;
 mod wire;
 
 pub use control::mux_messages;
-pub use files::{known_hosts, ssh_config};
+pub use files::{dns_reply, known_hosts, revoked_keys, ssh_config};
 pub use forwards::{socks, x11_setup};
 pub use kcp::{fec, kcp, kcp_link, packet_opener, smux};
 pub use machines::{proxy_client, proxy_server};
@@ -29,6 +29,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("bus_messages", bus_messages),
+    ("dns_reply", dns_reply),
     ("fec", fec),
     ("frames", frames),
     ("kcp", kcp),
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("path_auth", path_auth),
     ("proxy_client", proxy_client),
     ("proxy_server", proxy_server),
+    ("revoked_keys", revoked_keys),
     ("server_info", server_info),
     ("smux", smux),
     ("socks", socks),

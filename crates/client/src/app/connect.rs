@@ -3,6 +3,7 @@
 //! On every host it is the same: log in; if UDP is wanted there, start tsshd and move over.
 //! Not here: what is done at the destination.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use crate::config::{Proxy, Settings, UdpMode, UdpProxyMode};
 use crate::guard::Farewell;
 use crate::link::{Link, LinkError, Way};
 use crate::login::{self, Login, LoginError};
+use crate::remote::idle::Timed;
 use crate::remote::renewed::Renewed;
 use crate::remote::{Remote, RemoteError, RemoteSession, Target, system};
 use crate::report::FAILURE;
@@ -54,7 +56,7 @@ impl Run {
     pub(super) async fn connect(&self) -> Result<Connected, Failure> {
         if let Some(system) = &self.system {
             let (remote, farewell) = self.connect_by(system).await?;
-            return Ok(Connected { remote, farewell, hops: Vec::new() });
+            return Ok(Connected { remote: self.timed(remote), farewell, hops: Vec::new() });
         }
         let mut hops: Vec<Arc<dyn Remote>> = Vec::new();
         let mut farewell = None;
@@ -75,7 +77,12 @@ impl Run {
             }
         }
         let remote = hops.pop().expect("the destination was reached last");
-        Ok(Connected { remote, farewell, hops })
+        Ok(Connected { remote: self.timed(remote), farewell, hops })
+    }
+
+    /// Puts the limits of ChannelTimeout on the destination.
+    fn timed(&self, remote: Arc<dyn Remote>) -> Arc<dyn Remote> {
+        Timed::around(remote, &self.settings.channel_timeouts, self.reporter)
     }
 
     /// Logs in to the next host, and moves over if that is wanted.
@@ -239,7 +246,9 @@ impl Run {
 
     /// Starts the server by another program's login.
     async fn connect_by(&self, system: &ViaSystem) -> Result<Reached, Failure> {
-        let settings = &self.settings;
+        let way = self.way_beside(system)?;
+        let settings =
+            &way.as_ref().map_or(self.settings.clone(), |way| fitted(&self.settings, way));
         let term = term(settings).unwrap_or_else(|| BOOTSTRAP_TERM.into());
         let started =
             match bootstrap::start_server(&system.login, settings, &term, env(settings)).await {
@@ -254,16 +263,30 @@ impl Run {
                     return Err(Failure::Replaced(status.unwrap_or(FAILURE)));
                 }
             };
-        let host = settings.host_name.as_str();
-        let family = settings.address_family;
-        let peer = system::address_of(host, |address| family.allows(address)).await;
-        let peer = peer.map_err(|reason| {
-            Failure::Login(LoginError::Resolve { host: host.to_owned(), reason })
-        })?;
+        let way = match way {
+            Some(way) => way,
+            None => Way::Direct(address(settings).await?),
+        };
         let Started { info, session } = started;
-        let link = Link::connect(info, peer, &settings.udp).await;
+        let link = Link::connect_by(info, &way, None, &settings.udp).await;
         drop(session);
         Ok(self.linked(link.map_err(Failure::Link)?, settings))
+    }
+
+    /// Returns how packets get to the host where another program found the way there; `None` for
+    /// the address of its name.
+    fn way_beside(&self, system: &ViaSystem) -> Result<Option<Way>, Failure> {
+        let mut settings = self.settings.clone();
+        let template = match (&self.settings.proxy, &system.jump) {
+            (Proxy::Command(template), _) => template,
+            (Proxy::Jump(_), Some(template)) => {
+                settings.proxy_hands_over = false;
+                template
+            }
+            _ => return Ok(None),
+        };
+        let failed = |reason| Failure::Login(LoginError::ProxyCommand { reason });
+        Way::by_command(&settings, template).map(Some).map_err(failed)
     }
 
     /// Passes on what the server of a link has to say.
@@ -278,6 +301,13 @@ impl Run {
         let farewell = link.farewell().cloned();
         (Arc::new(link), farewell)
     }
+}
+
+/// Looks up where the destination is, which a login by another program does not tell.
+async fn address(settings: &Settings) -> Result<SocketAddr, Failure> {
+    let (host, family) = (settings.host_name.as_str(), settings.address_family);
+    let found = system::address_of(host, |address| family.allows(address)).await;
+    found.map_err(|reason| Failure::Login(LoginError::Resolve { host: host.to_owned(), reason }))
 }
 
 /// Returns the settings with what the way there asks for: a carrier it can carry, and packets

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 
 use super::CommandLine;
-use crate::config::is_ours;
+use crate::config::{Jump, is_ours};
 
 /// Options of ours alone, or that are of no use when we call ssh.
 const OURS_ALONE: &str = "GQV";
@@ -38,6 +38,28 @@ impl CommandLine {
         arguments
     }
 
+    /// Returns the command by which ssh leads to the host behind a jump host, tokens not yet
+    /// expanded: as OpenSSH calls itself for ProxyJump.
+    ///
+    /// `program` is what stands for ssh.
+    #[must_use]
+    pub fn jump_command(&self, program: &[String], jump: &Jump) -> String {
+        let mut words = program.to_vec();
+        let mut add = |flag: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.extend([flag.to_owned(), value]);
+            }
+        };
+        add("-l", jump.user.clone());
+        add("-p", jump.port.map(|port| port.to_string()));
+        add("-J", jump.before.clone());
+        let file = self.passed.iter().rev().find(|(letter, _)| *letter == 'F');
+        add("-F", file.and_then(|(_, value)| value.clone()));
+        words.extend(self.passed.iter().filter(|(letter, _)| *letter == 'v').map(|_| "-v".into()));
+        let quoted: Vec<_> = words.iter().map(|word| shell_quoted(word)).collect();
+        format!("{} -W '[%h]:%p' -- {}", quoted.join(" "), shell_quoted(&jump.host))
+    }
+
     fn options_for_ssh(&self, wanted: impl Fn(char) -> bool) -> Vec<OsString> {
         let mut arguments = Vec::new();
         for (letter, value) in &self.passed {
@@ -52,6 +74,11 @@ impl CommandLine {
     }
 }
 
+/// Quotes a word for a shell, and for the expansion of tokens before that.
+fn shell_quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''").replace('%', "%%"))
+}
+
 /// Returns whether an option of `-o` is a keyword that only we know.
 fn names_ours(option: &str) -> bool {
     let end = option.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(option.len());
@@ -61,6 +88,7 @@ fn names_ours(option: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::parse;
+    use super::Jump;
 
     fn words(list: Vec<std::ffi::OsString>) -> String {
         list.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -87,5 +115,21 @@ mod tests {
         let login = words(line.as_ssh_login());
         assert!(login.ends_with(" -p 22 -o User=x -v -- h"), "{login}");
         assert!(!login.contains("-t") && !login.contains("-L"), "{login}");
+    }
+
+    #[test]
+    fn a_jump_host_gets_what_openssh_would_give_it() {
+        let line = parse(["--via-ssh", "-vF", "a b", "-p7", "h"].iter().map(Into::into));
+        let jump = Jump {
+            before: Some("x,y:2".to_owned()),
+            user: Some("o'x%".to_owned()),
+            host: "j".to_owned(),
+            port: Some(9),
+        };
+        let command = line.expect("a command line").jump_command(&["ssh".to_owned()], &jump);
+        assert_eq!(
+            command,
+            "'ssh' '-l' 'o'\\''x%%' '-p' '9' '-J' 'x,y:2' '-F' 'a b' '-v' -W '[%h]:%p' -- 'j'"
+        );
     }
 }

@@ -7,8 +7,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::canonical::{Canonicalization, Mode};
+use super::channel_timeouts::ChannelTimeouts;
 use super::forward::{Connect, Forward};
 use super::jump::Proxy;
+use super::options;
 use super::settings::*;
 
 impl Settings {
@@ -29,6 +32,9 @@ impl Settings {
         out.put("user", &self.user);
         out.put("hostname", &self.host_name);
         out.put("port", self.port.to_string());
+        self.canonicalization.lines(out);
+        out.put("ipqos", self.marks.to_string());
+        self.channel_timeouts.lines(out);
         out.put(
             "addressfamily",
             match self.address_family {
@@ -79,7 +85,10 @@ impl Settings {
         out.flag("passwordauthentication", self.password_authentication);
         out.flag("kbdinteractiveauthentication", self.kbd_interactive_authentication);
         out.put("pubkeyauthentication", truth(self.pubkey_authentication));
-        out.put("preferredauthentications", self.preferred_authentications.join(","));
+        let preferred = self.preferred_authentications.join(",");
+        if preferred != PREFERRED {
+            out.put("preferredauthentications", preferred);
+        }
         out.put("numberofpasswordprompts", self.number_of_password_prompts.to_string());
         out.put(
             "stricthostkeychecking",
@@ -99,6 +108,7 @@ impl Settings {
             IdentityAgent::None => out.put("identityagent", "none"),
         }
         out.put("requiredrsasize", self.required_rsa_bits.to_string());
+        out.put("securitykeyprovider", &self.security_keys.provider);
         out.put("addkeystoagent", add_keys(self.add_keys_to_agent));
         for file in &self.certificate_files {
             out.put("certificatefile", file.to_string_lossy());
@@ -121,6 +131,21 @@ impl Settings {
                 UpdateHostKeys::No => "false",
                 UpdateHostKeys::Yes => "true",
                 UpdateHostKeys::Ask => "ask",
+            },
+        );
+        out.put(
+            "verifyhostkeydns",
+            match rules.verify_dns {
+                VerifyDns::No => "false",
+                VerifyDns::Yes => "true",
+                VerifyDns::Ask => "ask",
+            },
+        );
+        out.put(
+            "fingerprinthash",
+            match rules.fingerprint_hash {
+                FingerprintHash::Sha256 => "SHA256",
+                FingerprintHash::Md5 => "MD5",
             },
         );
         if let Some(file) = &rules.revoked_file {
@@ -170,7 +195,35 @@ impl Settings {
             out.put("localcommand", command);
         }
         self.control.lines(out);
+        out.put("syslogfacility", options::facility_name(self.syslog_facility));
         out.put("loglevel", self.log_level.name());
+    }
+}
+
+impl Canonicalization {
+    fn lines(&self, out: &mut Lines) {
+        out.put(
+            "canonicalizehostname",
+            match self.mode {
+                Mode::No => "false",
+                Mode::Yes => "true",
+                Mode::Always => "always",
+            },
+        );
+        out.flag("canonicalizefallbacklocal", self.fallback_local);
+        out.put("canonicalizemaxdots", self.max_dots.to_string());
+        let aliases: Vec<_> =
+            self.permitted_aliases.iter().map(|(from, to)| format!("{from}:{to}")).collect();
+        out.list("canonicaldomains", &self.domains);
+        out.list("canonicalizePermittedcnames", &aliases);
+    }
+}
+
+impl ChannelTimeouts {
+    fn lines(&self, out: &mut Lines) {
+        if !self.is_empty() {
+            out.list("channeltimeout", &self.to_words());
+        }
     }
 }
 
@@ -310,6 +363,13 @@ impl Lines {
 
     fn flag(&mut self, keyword: &str, value: bool) {
         self.put(keyword, if value { "yes" } else { "no" });
+    }
+
+    fn list(&mut self, keyword: &str, words: &[String]) {
+        match words.is_empty() {
+            true => self.put(keyword, "none"),
+            false => self.put(keyword, words.join(" ")),
+        }
     }
 
     fn files(&mut self, keyword: &str, files: &[impl AsRef<Path>]) {

@@ -8,11 +8,19 @@ use std::path::PathBuf;
 use host::account;
 
 use super::error::ConfigError;
-use super::settings::Askpass;
+use super::settings::{Askpass, SecurityKeys};
 use crate::sys::account::system_config;
 
 /// The program that asks where `SSH_ASKPASS` names none; Debian's place for it.
 const DEFAULT_ASKPASS: &str = "/usr/bin/ssh-askpass";
+
+/// Where systems have OpenSSH's helper for security tokens.
+const SK_HELPERS: &[&str] = &[
+    "/usr/lib/openssh/ssh-sk-helper",
+    "/usr/libexec/openssh/ssh-sk-helper",
+    "/usr/libexec/ssh-sk-helper",
+    "/usr/lib/ssh/ssh-sk-helper",
+];
 
 /// The user, the machine and the process, as the configuration sees them.
 #[derive(Clone)]
@@ -87,6 +95,19 @@ impl Environment {
             (Some("never"), _) | (_, false) => Askpass::Never,
             (_, true) => Askpass::WithoutTerminal(program.into()),
         }
+    }
+
+    /// Returns what talks to security tokens; `provider` is the configuration's.
+    pub(super) fn security_keys(&self, provider: Option<&str>) -> SecurityKeys {
+        let named = self.variable("SSH_SK_HELPER").map(PathBuf::from);
+        let usual = SK_HELPERS.iter().map(PathBuf::from).find(|path| path.exists());
+        let provider = provider.or(self.variable("SSH_SK_PROVIDER")).unwrap_or("internal");
+        // A variable of the environment may name the provider.
+        let provider = match provider.strip_prefix('$') {
+            Some(name) => self.variable(name).unwrap_or("internal"),
+            None => provider,
+        };
+        SecurityKeys { helper: named.or(usual), provider: provider.to_owned() }
     }
 
     /// Replaces `~` or `~user` at the start of a path; `None` if there is no such user.

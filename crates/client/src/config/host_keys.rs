@@ -5,9 +5,9 @@
 use super::error::ConfigError;
 use super::expand::Tokens;
 use super::lex;
-use super::options::Options;
+use super::options::{Options, is_yes};
 use super::paths::Paths;
-use super::settings::{HostKeySettings, UpdateHostKeys};
+use super::settings::{FingerprintHash, HostKeySettings, UpdateHostKeys, VerifyDns};
 
 /// Resolves them; with `must_not_ask` UpdateHostKeys `ask` is off.
 ///
@@ -32,6 +32,15 @@ pub(super) fn settings(
         revoked_file: revoked_file.map(Into::into),
         update: update(options, must_not_ask),
         visual: flag("visualhostkey"),
+        verify_dns: match options.word("verifyhostkeydns") {
+            Some(word) if word.eq_ignore_ascii_case("ask") => VerifyDns::Ask,
+            Some(word) if is_yes(word) => VerifyDns::Yes,
+            _ => VerifyDns::No,
+        },
+        fingerprint_hash: match options.word("fingerprinthash") {
+            Some(word) if word.eq_ignore_ascii_case("md5") => FingerprintHash::Md5,
+            _ => FingerprintHash::Sha256,
+        },
     })
 }
 

@@ -46,6 +46,12 @@ pub(super) enum Form {
     Permits,
     /// An octal number.
     Octal,
+    /// `none`, or rules of two lists of patterns; the first line wins.
+    Aliases,
+    /// One or two classes of traffic.
+    Marks,
+    /// `none`, or times by kind of channel; the first line wins.
+    ChannelTimeouts,
     /// Jump hosts: the rest of the line as it is.
     Jump,
     /// The rest of the line as it is.
@@ -145,8 +151,10 @@ const KEYWORDS: &[Keyword] = &[
     honoured("canonicalizefallbacklocal", Form::Flag),
     honoured("canonicalizehostname", Form::Choice(&["true", "false", "yes", "no", "always"])),
     honoured("canonicalizemaxdots", Form::Number),
+    honoured("canonicalizepermittedcnames", Form::Aliases),
     honoured("casignaturealgorithms", Form::Word),
     honoured("certificatefile", Form::Collected),
+    honoured("channeltimeout", Form::ChannelTimeouts),
     honoured("checkhostip", Form::Flag),
     honoured("ciphers", Form::Word),
     honoured("clearallforwardings", Form::Flag),
@@ -163,6 +171,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("enableescapecommandline", Form::Flag),
     honoured("escapechar", Form::EscapeChar),
     honoured("exitonforwardfailure", Form::Flag),
+    honoured("fingerprinthash", Form::Choice(&["md5", "sha256"])),
     honoured("forkafterauthentication", Form::Flag),
     honoured("forwardagent", Form::Word),
     honoured("forwardx11", Form::Flag),
@@ -179,6 +188,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("identityfile", Form::Collected),
     alias("identityfile2", "identityfile", Form::Collected),
     honoured("ignoreunknown", Form::Word),
+    honoured("ipqos", Form::Marks),
     honoured("kbdinteractiveauthentication", Form::Flag),
     alias("challengeresponseauthentication", "kbdinteractiveauthentication", Form::Flag),
     alias("skeyauthentication", "kbdinteractiveauthentication", Form::Flag),
@@ -218,6 +228,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("requesttty", Form::Choice(&["true", "false", "yes", "no", "force", "auto"])),
     honoured("requiredrsasize", Form::Number),
     honoured("revokedhostkeys", Form::Word),
+    honoured("securitykeyprovider", Form::Word),
     honoured("sendenv", Form::SendEnv),
     honoured("serveralivecountmax", Form::Number),
     honoured("serveraliveinterval", Form::Time),
@@ -237,6 +248,7 @@ const KEYWORDS: &[Keyword] = &[
     honoured("updatehostkeys", Form::Choice(&["true", "false", "yes", "no", "ask"])),
     honoured("user", Form::Word),
     honoured("userknownhostsfile", Form::Files),
+    honoured("verifyhostkeydns", Form::Choice(&["true", "false", "yes", "no", "ask"])),
     honoured("visualhostkey", Form::Flag),
     honoured("xauthlocation", Form::Word),
     // Our own.
@@ -266,11 +278,12 @@ const KEYWORDS: &[Keyword] = &[
         "PKCS#11 keys are not in this version; load them into ssh-agent",
     ),
     warned("tunnel", OFF, "tunnel devices are not in this version"),
-    warned("fingerprinthash", &["sha256"], "fingerprints are shown as SHA256 ones"),
-    warned("verifyhostkeydns", OFF, "host keys are not looked up in the DNS"),
-    warned("canonicalizepermittedcnames", &["none"], "CNAMEs are not followed in this version"),
+    warned(
+        "obscurekeystroketiming",
+        OFF,
+        "the times of keystrokes are not disguised in this version",
+    ),
     // OpenSSH's, not honoured, and not missed.
-    ignored("channeltimeout"),
     ignored("enablesshkeysign"),
     ignored("gssapiauthentication"),
     ignored("gssapiclientidentity"),
@@ -284,11 +297,8 @@ const KEYWORDS: &[Keyword] = &[
     ignored("hostbasedalgorithms"),
     ignored("hostbasedauthentication"),
     ignored("hostbasedkeytypes"),
-    ignored("ipqos"),
     ignored("kbdinteractivedevices"),
     ignored("logverbose"),
-    ignored("obscurekeystroketiming"),
-    ignored("securitykeyprovider"),
     ignored("smartcarddevice"),
     ignored("tunneldevice"),
     ignored("versionaddendum"),
@@ -323,6 +333,32 @@ pub(super) const LOG_LEVELS: &[&str] =
 
 #[cfg(test)]
 mod tests {
+    /// Names of the past, of OpenSSH's and Apple's.
+    const OLD: &[&str] = &[
+        "afstokenpassing",
+        "cipher",
+        "compressionlevel",
+        "fallbacktorsh",
+        "globalknownhostsfile2",
+        "hostbasedalgorithms",
+        "hostbasedkeytypes",
+        "kerberosauthentication",
+        "kerberostgtpassing",
+        "protocol",
+        "protocolkeepalives",
+        "rhostsauthentication",
+        "rhostsrsaauthentication",
+        "rsaauthentication",
+        "setuptimeout",
+        "smartcarddevice",
+        "useblacklistedkeys",
+        "usekeychain",
+        "useprivilegedport",
+        "userknownhostsfile2",
+        "useroaming",
+        "usersh",
+    ];
+
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
@@ -355,6 +391,59 @@ mod tests {
             // What else stands in backquotes are values, criteria and keywords named in passing.
             named.retain(|word| known.contains(word));
             assert_eq!(named, keywords, "{section}");
+        }
+    }
+
+    /// The table for users of OpenSSH: each keyword in lower case, and whether it is honoured.
+    fn table() -> BTreeMap<String, bool> {
+        const PAGE: &str = include_str!("../../../../docs/openssh-compat.md");
+        let body = PAGE.split("\n## ").find_map(|part| part.strip_prefix("Keywords\n"));
+        let rows = body.expect("the section is there").lines();
+        let rows = rows.filter_map(|row| row.strip_prefix("| `")?.split_once("` | "));
+        rows.map(|(name, rest)| (name.to_ascii_lowercase(), rest.starts_with("yes |"))).collect()
+    }
+
+    /// What makes a block, and has no row of ours.
+    const BLOCKS: [&str; 3] = ["host", "match", "include"];
+
+    #[test]
+    fn the_table_for_users_of_openssh_says_what_becomes_of_every_keyword() {
+        let mut table = table();
+        for block in BLOCKS {
+            assert_eq!(table.remove(block), Some(true), "{block}");
+        }
+        for (name, is_honoured) in &table {
+            let keyword = find(name).unwrap_or_else(|| panic!("{name} is no keyword"));
+            assert_eq!(keyword.standing == Standing::Honoured, *is_honoured, "{name}");
+            assert!(!is_ours(name), "{name} is not OpenSSH's");
+        }
+        let missing = all().iter().filter(|keyword| {
+            let is_old = keyword.name != keyword.slot || OLD.contains(&keyword.name);
+            !is_ours(keyword.name) && !is_old && !table.contains_key(keyword.name)
+        });
+        assert_eq!(missing.map(|keyword| keyword.name).collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
+    fn the_table_has_every_keyword_that_the_installed_ssh_knows() {
+        let table = table();
+        let Ok(output) = std::process::Command::new("ssh").args(["-F", "none", "-G", "h"]).output()
+        else {
+            return;
+        };
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let name = line.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+            assert!(table.contains_key(&name), "{name} is not in the table");
+        }
+        // The manual page has those that are printed only where they are set.
+        let manual = "/usr/share/man/man5/ssh_config.5.gz";
+        let Ok(output) = std::process::Command::new("zcat").arg(manual).output() else { return };
+        let manual = String::from_utf8_lossy(&output.stdout);
+        let names = manual.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+        let begin = |name: &&str| name.starts_with(|c: char| c.is_ascii_uppercase());
+        for name in names.filter_map(|rest| rest.split(' ').next()).filter(begin) {
+            let name = name.to_ascii_lowercase();
+            assert!(table.contains_key(&name), "{name} is not in the table");
         }
     }
 

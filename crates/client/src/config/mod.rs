@@ -11,7 +11,8 @@
 //! A line `#!! Keyword value` is a comment for ssh and a line like any other for us.
 
 pub mod answers;
-mod canonical;
+pub mod canonical;
+pub mod channel_timeouts;
 mod control;
 mod criteria;
 mod dump;
@@ -24,6 +25,7 @@ mod host_keys;
 mod jump;
 mod keywords;
 mod lex;
+pub mod marks;
 mod networks;
 mod options;
 mod paths;
@@ -36,5 +38,5 @@ pub use error::{BadLine, ConfigError};
 pub(crate) use expand::percent;
 pub use jump::{Jump, Proxy, hops};
 pub(crate) use keywords::is_ours;
-pub use resolve::{parse_file, resolve};
+pub use resolve::{check_flags, parse_file, resolve};
 pub use settings::*;

@@ -11,11 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::Answers;
+use super::canonical;
+use super::channel_timeouts;
 use super::control;
 use super::forward::{Forward, Kind};
 use super::jump::Jump;
 use super::keywords::{Form, Keyword};
 use super::lex;
+use super::marks::Marks;
 use super::settings::AddKeys;
 
 /// Where a value came from.
@@ -214,6 +217,17 @@ pub(super) fn facility(word: &str) -> Option<u8> {
     })
 }
 
+/// Returns the name of a facility, as `ssh -G` prints it.
+pub(super) fn facility_name(number: u8) -> String {
+    match number {
+        3 => "DAEMON".to_owned(),
+        4 => "AUTH".to_owned(),
+        10 => "AUTHPRIV".to_owned(),
+        16..=23 => format!("LOCAL{}", number - 16),
+        _ => "USER".to_owned(),
+    }
+}
+
 /// Reads AddKeysToAgent; `None` is nonsense.
 pub(super) fn add_keys(values: &[String]) -> Option<AddKeys> {
     let lifetime = |text: &String| lex::time(text).filter(|time| !time.is_zero());
@@ -278,6 +292,13 @@ fn check(keyword: &Keyword, rest: &str) -> Result<Vec<String>, String> {
         Form::Forward(kind) => return check_forward(keyword, kind, &values),
         Form::Permits => check_permits(keyword, &values)?,
         Form::Files => check_files(keyword, &values)?,
+        Form::Aliases => check_aliases(keyword, &values)?,
+        Form::Marks => check_marks(keyword, &values)?,
+        Form::ChannelTimeouts => {
+            if channel_timeouts::parse(&values).is_none() {
+                return Err(format!("keyword {} invalid channel timeout", keyword.name));
+            }
+        }
         Form::SendEnv => {
             if values.is_empty() || values.iter().any(|v| v.is_empty() || v.contains('=')) {
                 return Err("Invalid environment name.".to_owned());
@@ -319,6 +340,27 @@ fn check_files(keyword: &Keyword, values: &[String]) -> Result<(), String> {
         return Err(format!("keyword {} \"none\" argument must appear alone.", keyword.name));
     }
     Ok(())
+}
+
+fn check_aliases(keyword: &Keyword, values: &[String]) -> Result<(), String> {
+    check_files(keyword, values)?;
+    let is_sound = |word: &&String| {
+        word.eq_ignore_ascii_case("none") || canonical::permitted_alias(word).is_some()
+    };
+    match values.iter().find(|word| !is_sound(word)) {
+        Some(word) => Err(format!("Invalid permitted CNAME \"{}\"", word.to_ascii_lowercase())),
+        None => Ok(()),
+    }
+}
+
+fn check_marks(keyword: &Keyword, values: &[String]) -> Result<(), String> {
+    let is_bad = |word: &&String| Marks::parse(std::slice::from_ref(*word)).is_none();
+    match (values, values.iter().find(is_bad)) {
+        ([], _) => Err("Missing argument.".to_owned()),
+        (_, Some(word)) => Err(format!("Bad IPQoS value: {word}")),
+        ([_] | [_, _], None) => Ok(()),
+        (_, None) => Err(format!("keyword {} extra arguments at end of line", keyword.name)),
+    }
 }
 
 /// Checks a forward, and writes it as the flags do.

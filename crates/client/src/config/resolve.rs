@@ -7,11 +7,12 @@
 mod flags;
 mod words;
 
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::answers::Answers;
+use super::canonical::{self, Canonicalization, Found};
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::expand::{self, Tokens};
@@ -19,12 +20,14 @@ use super::files::Pass;
 use super::forward::{Connect, Forward, Kind, Listen};
 use super::jump::{self, Proxy};
 use super::keywords::{self, Keyword, Standing};
+use super::marks::Marks;
 use super::options::{self, Options, Setting};
 use super::paths::Paths;
 use super::settings::*;
-use super::{canonical, control, host_keys, lex, udp};
+use super::{channel_timeouts, control, host_keys, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
 use crate::forward::X11Settings;
+use crate::sys::names;
 use words::{is_no, log_level, looks_like_address, number, request_tty, set_variables, strict};
 
 /// Resolves the settings of the destination that a command line names.
@@ -36,7 +39,19 @@ use words::{is_no, log_level, looks_like_address, number, request_tty, set_varia
 /// [`ConfigError`], to be printed to standard error before exiting with 255.
 pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Settings, ConfigError> {
     let draft = Draft::new(line, environment, None);
-    draft.run(|name| (name, 0u16).to_socket_addrs().is_ok())
+    draft.run(|name| {
+        let canonical_name = names::canonical(name)?;
+        Some(Found { canonical_name })
+    })
+}
+
+/// Checks what the flags and `-o` options say, before the log has gone anywhere (`-E`): ssh tells
+/// the person at the terminal what is wrong with them.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn check_flags(line: &CommandLine, environment: &Environment) -> Result<(), ConfigError> {
+    Draft::new(line, environment, None).flags()
 }
 
 /// Resolves the text of a user's file for the host `host`, and neither opens nor runs anything.
@@ -56,7 +71,7 @@ pub fn parse_file(text: &[u8]) -> Result<Settings, ConfigError> {
         system_config: "/etc/ssh/ssh_config".into(),
     };
     let text = String::from_utf8_lossy(text);
-    Draft::new(&line, &environment, Some(&text)).run(|_| false)
+    Draft::new(&line, &environment, Some(&text)).run(|_| None)
 }
 
 /// The file of our own keywords beside the user's configuration (CLIENT-OPTIONS §1).
@@ -86,15 +101,16 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Goes through flags and files once or twice; `exists` looks a host name up.
-    fn run(mut self, exists: impl Fn(&str) -> bool) -> Result<Settings, ConfigError> {
+    /// Goes through flags and files once or twice; `look_up` looks a host name up.
+    fn run(mut self, look_up: impl Fn(&str) -> Option<Found>) -> Result<Settings, ConfigError> {
         self.flags()?;
         let mut again = self.files(&self.line.host, false)?;
         let mut host = self.typed_host_name()?;
+        let canonical = Canonicalization::new(&self.options);
         if !looks_like_address(&host) {
-            host = canonical::host_name(&self.options, &host, exists)?;
+            host = canonical.host_name(&host, canonical::is_direct(&self.options), look_up)?;
         }
-        again |= canonical::asked_for(&self.options);
+        again |= canonical.is_wanted();
         if again {
             // The name must pass unchanged through the expansion of HostName.
             self.replace("hostname", &host.replace('%', "%%"));
@@ -242,6 +258,10 @@ impl<'a> Draft<'a> {
             user: user.to_owned(),
             proxy: proxy.clone(),
             proxy_hands_over: options.flag("proxyusefdpass").unwrap_or(false),
+            canonicalization: Canonicalization::new(options),
+            marks: Marks::parse(options.words("ipqos")).unwrap_or_default(),
+            channel_timeouts: channel_timeouts::parse(options.words("channeltimeout"))
+                .unwrap_or_default(),
             address_family: match options.word("addressfamily") {
                 Some(word) if word.eq_ignore_ascii_case("inet") => AddressFamily::Inet,
                 Some(word) if word.eq_ignore_ascii_case("inet6") => AddressFamily::Inet6,
@@ -260,10 +280,11 @@ impl<'a> Draft<'a> {
             number_of_password_prompts: number(options, "numberofpasswordprompts", 3),
             preferred_authentications: options
                 .word("preferredauthentications")
-                .unwrap_or("publickey,keyboard-interactive,password")
+                .unwrap_or(PREFERRED)
                 .split(',')
                 .map(str::to_owned)
                 .collect(),
+            missing_methods: missing_methods(options),
             pubkey_authentication: options
                 .word("pubkeyauthentication")
                 .is_none_or(|word| !is_no(word)),
@@ -277,6 +298,7 @@ impl<'a> Draft<'a> {
             add_keys_to_agent: options::add_keys(options.words("addkeystoagent"))
                 .unwrap_or(AddKeys::No),
             required_rsa_bits: number(options, "requiredrsasize", MIN_RSA_BITS),
+            security_keys: self.environment.security_keys(options.word("securitykeyprovider")),
             identities_only: options.flag("identitiesonly").unwrap_or(false),
             identity_agent: paths.identity_agent()?,
             user_known_hosts_files: paths.user_known_hosts_files()?,
@@ -303,6 +325,9 @@ impl<'a> Draft<'a> {
             send_env: self.sent_variables(),
             set_env: set_variables(options),
             request_tty: request_tty(options.word("requesttty")),
+            runs_shell: remote_command.is_none()
+                && self.line.command.is_empty()
+                && options.word("sessiontype").is_none_or(|t| t.eq_ignore_ascii_case("default")),
             remote_command,
             session_type: match options.word("sessiontype") {
                 Some(word) if word.eq_ignore_ascii_case("none") => SessionType::None,
@@ -489,6 +514,20 @@ impl<'a> Draft<'a> {
 
 /// ForwardUdpTimeout where nothing is said (PROTOCOL §11).
 const UDP_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// Returns the methods of authentication that are wanted and not in this version.
+fn missing_methods(options: &Options) -> Vec<&'static str> {
+    let listed = options.word("preferredauthentications");
+    let is_wanted = |method: &str, slot| {
+        options.flag(slot) == Some(true)
+            && listed.is_none_or(|list| list.split(',').any(|name| name == method))
+    };
+    [("gssapi-with-mic", "gssapiauthentication"), ("hostbased", "hostbasedauthentication")]
+        .into_iter()
+        .filter(|(method, slot)| is_wanted(method, slot))
+        .map(|(method, _)| method)
+        .collect()
+}
 
 /// The facility of syslog(3) where SyslogFacility says nothing.
 const SYSLOG_USER: u8 = 1;

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::answers::Answers;
+use super::canonical::Canonicalization;
+use super::channel_timeouts::ChannelTimeouts;
 use super::forward::{Connect, Forward};
 use super::jump::Proxy;
+use super::marks::Marks;
 
 /// The settings of one destination after flags, `-o` options and files were merged.
 #[derive(Clone, Debug)]
@@ -26,6 +29,12 @@ pub struct Settings {
     pub proxy: Proxy,
     /// The command of `proxy` hands over a connection and ends (ProxyUseFdpass).
     pub proxy_hands_over: bool,
+    /// How the name to connect to was made of the one typed.
+    pub canonicalization: Canonicalization,
+    /// How packets are marked (IPQoS).
+    pub marks: Marks,
+    /// How long channels may be idle (ChannelTimeout).
+    pub channel_timeouts: ChannelTimeouts,
     /// Address family to use.
     pub address_family: AddressFamily,
     /// Local address to connect from, or a name of it.
@@ -44,6 +53,8 @@ pub struct Settings {
     pub number_of_password_prompts: u32,
     /// Authentication methods, in order of preference.
     pub preferred_authentications: Vec<String>,
+    /// Methods that the configuration wants and this version does not have.
+    pub missing_methods: Vec<&'static str>,
     /// Whether `publickey` may be used.
     pub pubkey_authentication: bool,
     /// Whether `password` may be used.
@@ -60,6 +71,8 @@ pub struct Settings {
     pub add_keys_to_agent: AddKeys,
     /// The smallest RSA key that is accepted or used, in bits.
     pub required_rsa_bits: u32,
+    /// What signs with keys on security tokens.
+    pub security_keys: SecurityKeys,
     /// Offer only `identity_files`, even if an agent holds more.
     pub identities_only: bool,
     /// Where the agent listens.
@@ -96,6 +109,8 @@ pub struct Settings {
     pub request_tty: RequestTty,
     /// Command of the configuration, tokens expanded, run when none is given.
     pub remote_command: Option<String>,
+    /// Whether it is a shell that is asked for, and no command.
+    pub runs_shell: bool,
     /// What to ask the server for (`-N`, `-s`, SessionType).
     pub session_type: SessionType,
     /// Take standard input from `/dev/null` (`-n`, StdinNull).
@@ -127,6 +142,9 @@ pub struct Settings {
     /// Remarks for the user: keywords not honoured whose neglect could be unsafe, and the like.
     pub warnings: Vec<String>,
 }
+
+/// PreferredAuthentications where nothing is said.
+pub(super) const PREFERRED: &str = "publickey,keyboard-interactive,password";
 
 /// What goes through the connection besides the session.
 ///
@@ -266,6 +284,9 @@ pub struct UdpSettings {
     pub connect_timeout: Duration,
     /// Diagnostics at both ends (`--debug`).
     pub debug: bool,
+    /// How packets are marked (IPQoS), if not as the protocol says; set once it is known whether
+    /// the session is one for a person.
+    pub traffic_class: Option<u8>,
 }
 
 /// The notice that the link is away.
@@ -360,6 +381,15 @@ pub enum AddKeys {
     Ask,
 }
 
+/// What signs with keys on security tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityKeys {
+    /// OpenSSH's helper, if there is one.
+    pub helper: Option<PathBuf>,
+    /// The library it uses (SecurityKeyProvider).
+    pub provider: String,
+}
+
 /// Rules about host keys beside StrictHostKeyChecking and the files.
 #[derive(Clone, Debug)]
 pub struct HostKeySettings {
@@ -376,6 +406,32 @@ pub struct HostKeySettings {
     pub update: UpdateHostKeys,
     /// Show keys as pictures (VisualHostKey).
     pub visual: bool,
+    /// Whether the domain name system vouches for keys (VerifyHostKeyDNS).
+    pub verify_dns: VerifyDns,
+    /// How fingerprints are computed and shown (FingerprintHash).
+    pub fingerprint_hash: FingerprintHash,
+}
+
+/// VerifyHostKeyDNS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyDns {
+    /// It is not asked.
+    #[default]
+    No,
+    /// A key that it vouches for securely is accepted.
+    Yes,
+    /// A person is told what it says.
+    Ask,
+}
+
+/// FingerprintHash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FingerprintHash {
+    /// `SHA256:` and base 64.
+    #[default]
+    Sha256,
+    /// `MD5:` and pairs of hexadecimal digits.
+    Md5,
 }
 
 /// UpdateHostKeys.

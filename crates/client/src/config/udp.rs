@@ -36,6 +36,8 @@ pub(super) fn settings(line: &CommandLine, options: &Options) -> Result<UdpSetti
             .filter(|limit| !limit.is_zero())
             .unwrap_or(CONNECT_TIMEOUT),
         debug: line.debug,
+        // Whether the session is one for a person is known later.
+        traffic_class: None,
     })
 }
 

@@ -225,6 +225,9 @@ impl Link {
             source,
         })?;
 
+        if let Some(class) = settings.traffic_class {
+            proxy.set_traffic_class(class);
+        }
         if ext.has(Ext::Loss) {
             proxy.enable_copies();
         }

@@ -18,8 +18,8 @@ use super::agent::Agent;
 use super::algorithms::Accepted;
 use super::answers::Kept;
 use super::handler::{Connection, End, Event, Shared};
-use super::host_key::too_short;
 use super::identity::{self, Candidate, LoadError, Loader, Public, Source};
+use super::kinds::too_short;
 use super::methods::{Method, Plan};
 use super::signer::{SignError, Signer};
 use super::ui::{Echo, PromptError, Ui, printable};
@@ -207,8 +207,8 @@ impl<'a> Authentication<'a> {
                 Err(SignError::SecurityKey) => {
                     let path = path.map(|path| path.display().to_string()).unwrap_or_default();
                     ui.tell(&format!(
-                        "{path}: keys on a security token sign through ssh-agent only; \
-                         run ssh-add {path}"
+                        "{path}: without ssh-sk-helper, keys on a security token sign through \
+                         ssh-agent only; run ssh-add {path}"
                     ));
                 }
                 // A sick key does not end the login.
@@ -428,12 +428,27 @@ impl<'a> Authentication<'a> {
     }
 
     fn denied(&self, offered: Option<&MethodSet>) -> LoginError {
+        self.name_missing_methods(offered);
         let names: Vec<&str> =
             offered.map(|offered| offered.iter().map(<&str>::from).collect()).unwrap_or_default();
         LoginError::Denied {
             user: self.settings.user.clone(),
             host: self.settings.host_name.clone(),
             methods: names.join(","),
+        }
+    }
+
+    /// Says which methods might have helped that we do not have.
+    fn name_missing_methods(&self, offered: Option<&MethodSet>) {
+        let takes = |method: &&&str| {
+            offered.is_some_and(|offered| offered.iter().any(|kind| <&str>::from(kind) == **method))
+        };
+        let missing: Vec<_> = self.settings.missing_methods.iter().filter(takes).copied().collect();
+        if !missing.is_empty() {
+            self.ui.tell(&format!(
+                "tssh has no {} authentication; --via-ssh lets the system's ssh log in.",
+                missing.join(" and no ")
+            ));
         }
     }
 

@@ -17,6 +17,7 @@ use crate::config::Proxy;
 use crate::config::settings::Settings;
 use crate::proxy_command::{self, ProxyCommand};
 use crate::remote::RemoteStream;
+use crate::request;
 
 /// A fresh connection to the ssh server.
 pub(super) struct Dialled {
@@ -136,6 +137,7 @@ async fn socket_for(peer: SocketAddr, settings: &Settings) -> Result<TcpSocket, 
             // acknowledgement, which is a round trip.
             socket.set_nodelay(true)?;
             socket.set_keepalive(settings.tcp_keep_alive)?;
+            mark(&socket, peer, settings);
             Ok(socket)
         })
         .map_err(|error| LoginError::Connect {
@@ -149,6 +151,22 @@ async fn socket_for(peer: SocketAddr, settings: &Settings) -> Result<TcpSocket, 
         socket.bind(local).map_err(failed)?;
     }
     Ok(socket)
+}
+
+/// Marks what is sent as IPQoS says, from the first packet on. A system that refuses takes away
+/// quality, not function.
+fn mark(socket: &TcpSocket, peer: SocketAddr, settings: &Settings) {
+    let Some(mark) = settings.marks.of(request::is_interactive(settings)) else { return };
+    let result = match peer {
+        SocketAddr::V4(_) => socket.set_tos_v4(mark.into()),
+        #[cfg(unix)]
+        SocketAddr::V6(_) => socket.set_tclass_v6(mark.into()),
+        #[cfg(not(unix))]
+        SocketAddr::V6(_) => Ok(()),
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, mark, "packets are not marked");
+    }
 }
 
 /// Where to connect from, of the family of `peer`.

@@ -5,11 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use russh::keys::{HashAlg, PublicKey};
+use russh::keys::PublicKey;
 
-use super::LoginError;
-use super::output;
+use super::{LoginError, fingerprint, kinds, output};
 use crate::config::percent;
+use crate::config::settings::FingerprintHash;
 
 /// Why the command is run; `%I`.
 #[derive(Clone, Copy, Debug)]
@@ -32,19 +32,20 @@ impl Purpose<'_> {
         }
     }
 
-    fn value(self, token: char, name: &str) -> Option<String> {
+    fn value(self, token: char, name: &str, hash: FingerprintHash) -> Option<String> {
         let (word, key) = match self {
             Self::Order => ("ORDER", None),
             Self::HostName(key) => ("HOSTNAME", Some(key)),
             Self::Address(key) => ("ADDRESS", Some(key)),
         };
-        let of_key = |value: fn(&PublicKey) -> String| key.map_or_else(|| "NONE".into(), value);
+        let of_key =
+            |value: &dyn Fn(&PublicKey) -> String| key.map_or_else(|| "NONE".into(), value);
         Some(match token {
             'H' => name.to_owned(),
             'I' => word.to_owned(),
-            'K' => of_key(|key| BASE64.encode(key.to_bytes().unwrap_or_default())),
-            't' => of_key(super::host_key::wire_kind),
-            'f' => of_key(|key| key.fingerprint(HashAlg::Sha256).to_string()),
+            'K' => of_key(&|key| BASE64.encode(key.to_bytes().unwrap_or_default())),
+            't' => of_key(&kinds::wire_kind),
+            'f' => of_key(&|key| fingerprint::of(key, hash)),
             _ => return None,
         })
     }
@@ -62,11 +63,12 @@ pub(super) async fn run(
     words: &[String],
     purpose: Purpose<'_>,
     name: &str,
+    hash: FingerprintHash,
 ) -> Result<Vec<u8>, LoginError> {
     let failed = |reason: String| LoginError::KnownHostsCommand { reason };
     let expanded = words
         .iter()
-        .map(|word| percent(word, |token| purpose.value(token, name)))
+        .map(|word| percent(word, |token| purpose.value(token, name, hash)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(&failed)?;
     let mut output = output::of(&expanded, MAX_OUTPUT).await.map_err(failed)?;

@@ -8,16 +8,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_encoding::Encode as _;
-use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, Certificate, PublicKey, PublicKeyOrCertificate};
 
 use super::dial::system_words;
 use super::host_command::{self, Purpose};
 use super::identity::RULE;
+use super::kinds::{kind_word, too_short, wire_kind, word_for};
 use super::known_hosts::{self, Entry, KnownHosts, Verdict};
 use super::ui::{Echo, PromptError, Ui};
-use super::{LoginError, host_cert, revoked};
-use crate::config::settings::{Settings, StrictHostKeyChecking, UpdateHostKeys};
+use super::{LoginError, fingerprint, host_cert, revoked, sshfp};
+use crate::config::settings::{Settings, StrictHostKeyChecking, UpdateHostKeys, VerifyDns};
 
 /// The names a host goes by.
 pub(super) struct Place {
@@ -66,6 +66,8 @@ pub(super) struct Checker<'a> {
     failure: Option<LoginError>,
     /// Whether the key stands in a file of the user's that may be kept up to date.
     updatable: bool,
+    /// Whether the domain name system knows the key, which is not to say that it can be trusted.
+    named_in_dns: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,7 +104,12 @@ impl<'a> Checker<'a> {
             outcome: Outcome::NotAsked,
             failure: None,
             updatable: false,
+            named_in_dns: false,
         }
+    }
+
+    fn fingerprint(&self, key: &PublicKey) -> String {
+        fingerprint::of(key, self.settings.host_keys.fingerprint_hash)
     }
 
     /// Whether passwords may be sent to this host.
@@ -153,6 +160,9 @@ impl<'a> Checker<'a> {
         if self.is_revoked_by_file(shown, &key, ui) {
             return Ok(REFUSED);
         }
+        if self.is_vouched_for_by_dns(&key, &blob, ui).await {
+            return Ok(Outcome::Accepted);
+        }
         if self.settings.host_keys.trust_loopback
             && self.settings.host_key_alias.is_none()
             && self.place.loopback
@@ -163,7 +173,9 @@ impl<'a> Checker<'a> {
         if let Some(command) = &self.settings.host_keys.command {
             let purpose = Purpose::HostName(&key);
             let name = &self.place.lookup_name;
-            let text = host_command::run(command, purpose, name).await?;
+            let text =
+                host_command::run(command, purpose, name, self.settings.host_keys.fingerprint_hash)
+                    .await?;
             self.known.add(purpose.source(), &text, name);
         }
         if let PublicKeyOrCertificate::Certificate(certificate) = shown
@@ -172,6 +184,28 @@ impl<'a> Checker<'a> {
             return Ok(outcome);
         }
         self.judge_key(&key, &blob, ui).await
+    }
+
+    /// Whether the domain name system vouches for the key, where that is enough.
+    async fn is_vouched_for_by_dns(&mut self, key: &PublicKey, blob: &[u8], ui: &dyn Ui) -> bool {
+        let mode = self.settings.host_keys.verify_dns;
+        if mode == VerifyDns::No {
+            return false;
+        }
+        match sshfp::look_up(&self.settings.host_name, &wire_kind(key), blob).await {
+            sshfp::Verdict::Matches { is_secure } => {
+                self.named_in_dns = true;
+                is_secure && mode == VerifyDns::Yes
+            }
+            sshfp::Verdict::Differs => {
+                ui.warn(&self.alarm(key));
+                ui.warn(
+                    "Update the SSHFP RR in DNS with the new host key to get rid of this message.",
+                );
+                false
+            }
+            sshfp::Verdict::Unknown => false,
+        }
     }
 
     /// Whether RevokedHostKeys names the key; a file that cannot be read names all.
@@ -183,7 +217,7 @@ impl<'a> Checker<'a> {
     ) -> bool {
         let Some(file) = &self.settings.host_keys.revoked_file else { return false };
         let (kind, path) = (kind_word(key), file.display());
-        let fingerprint = key.fingerprint(HashAlg::Sha256);
+        let fingerprint = self.fingerprint(key);
         match revoked::is_revoked(file, shown) {
             Ok(false) => return false,
             Ok(true) => {
@@ -236,7 +270,12 @@ impl<'a> Checker<'a> {
                 let file = entry.file.clone();
                 self.updatable = self.settings.user_known_hosts_files.contains(&file);
                 if self.settings.host_keys.visual {
-                    ui.tell(&format!("Host key fingerprint is {}", portrait(key)));
+                    let picture =
+                        fingerprint::picture(key, self.settings.host_keys.fingerprint_hash);
+                    ui.tell(&format!(
+                        "Host key fingerprint is {}\n{picture}",
+                        self.fingerprint(key)
+                    ));
                 }
                 return self.check_address(key, blob, &file, ui).await;
             }
@@ -308,7 +347,7 @@ impl<'a> Checker<'a> {
     }
 
     async fn ask(&self, key: &PublicKey, blob: &[u8], ui: &dyn Ui) -> Outcome {
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let fingerprint = self.fingerprint(key);
         let names = match known_hosts::other_names(&self.all_files(), blob, OTHER_NAMES) {
             (places, _) if places.is_empty() => "This key is not known by any other names.".into(),
             (places, more) => {
@@ -324,10 +363,15 @@ impl<'a> Checker<'a> {
                 text
             }
         };
-        let shown = match self.settings.host_keys.visual {
-            true => portrait(key),
-            false => format!("{fingerprint}."),
-        };
+        let rules = &self.settings.host_keys;
+        let mut shown = format!("{fingerprint}.");
+        if rules.visual {
+            shown = format!("{shown}\n{}", fingerprint::picture(key, rules.fingerprint_hash));
+        }
+        if rules.verify_dns != VerifyDns::No {
+            let found = if self.named_in_dns { "Matching" } else { "No matching" };
+            shown = format!("{shown}\n{found} host key fingerprint found in DNS.");
+        }
         let question = format!(
             "The authenticity of host '{} ({})' can't be established.\n\
              {} key fingerprint is {shown}\n{names}\n\
@@ -358,7 +402,9 @@ impl<'a> Checker<'a> {
         );
         if let Some(command) = &settings.host_keys.command {
             let purpose = Purpose::Address(key);
-            let text = host_command::run(command, purpose, &address).await?;
+            let text =
+                host_command::run(command, purpose, &address, settings.host_keys.fingerprint_hash)
+                    .await?;
             known.add(purpose.source(), &text, &address);
         }
         let kind = kind_word(key);
@@ -439,21 +485,28 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn changed(&self, key: &PublicKey, entry: &Entry) -> String {
-        let file = entry.file.display();
-        let own_file = self.settings.user_known_hosts_files.first();
-        let own_file = own_file.map_or_else(|| file.to_string(), |own| own.display().to_string());
+    /// Says that the key is not the one expected.
+    fn alarm(&self, key: &PublicKey) -> String {
         format!(
             "{RULE}\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n{RULE}\n\
              IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\n\
              Someone could be eavesdropping on you right now (man-in-the-middle attack)!\n\
              It is also possible that a host key has just been changed.\n\
              The fingerprint for the {} key sent by the remote host is\n{}.\n\
-             Please contact your system administrator.\n\
-             Add correct host key in {own_file} to get rid of this message.\n\
-             Offending {} key in {file}:{}\n  remove with:\n  ssh-keygen -f \"{file}\" -R \"{}\"",
+             Please contact your system administrator.",
             kind_word(key),
-            key.fingerprint(HashAlg::Sha256),
+            self.fingerprint(key),
+        )
+    }
+
+    fn changed(&self, key: &PublicKey, entry: &Entry) -> String {
+        let file = entry.file.display();
+        let own_file = self.settings.user_known_hosts_files.first();
+        let own_file = own_file.map_or_else(|| file.to_string(), |own| own.display().to_string());
+        format!(
+            "{}\nAdd correct host key in {own_file} to get rid of this message.\n\
+             Offending {} key in {file}:{}\n  remove with:\n  ssh-keygen -f \"{file}\" -R \"{}\"",
+            self.alarm(key),
             word_for(&entry.kind),
             entry.line,
             self.place.lookup_name,
@@ -501,64 +554,5 @@ async fn confirm(question: String, fingerprint: Option<&str>, ui: &dyn Ui) -> Ou
     }
 }
 
-/// The fingerprint with its picture (VisualHostKey).
-fn portrait(key: &PublicKey) -> String {
-    let fingerprint = key.fingerprint(HashAlg::Sha256);
-    let header = match bits(key.key_data()) {
-        Some(bits) => format!("[{} {bits}]", kind_word(key)),
-        None => format!("[{}]", kind_word(key)),
-    };
-    format!("{fingerprint}\n{}", fingerprint.to_randomart(&header))
-}
-
-/// The size of a key as OpenSSH counts it.
-fn bits(key: &KeyData) -> Option<u32> {
-    match key {
-        KeyData::Rsa(key) => {
-            let bytes = key.n().as_positive_bytes()?;
-            let unused = bytes.first()?.leading_zeros();
-            Some(u32::try_from(bytes.len()).ok()?.checked_mul(8)? - unused)
-        }
-        KeyData::Ed25519(_) | KeyData::SkEd25519(_) => Some(256),
-        KeyData::Ecdsa(key) => match key.curve() {
-            EcdsaCurve::NistP256 => Some(256),
-            EcdsaCurve::NistP384 => Some(384),
-            EcdsaCurve::NistP521 => Some(521),
-        },
-        KeyData::SkEcdsaSha2NistP256(_) => Some(256),
-        _ => None,
-    }
-}
-
-/// Returns whether a key is an RSA one that RequiredRSASize rules out.
-pub(super) fn too_short(key: &KeyData, required_bits: u32) -> bool {
-    matches!(key, KeyData::Rsa(_)) && bits(key).is_none_or(|bits| bits < required_bits)
-}
-
 /// How many other names of a key the question shows, as OpenSSH.
 const OTHER_NAMES: usize = 8;
-
-/// The key's type as it stands in known_hosts: RSA keys have one name, whatever they sign with.
-pub(super) fn wire_kind(key: &PublicKey) -> String {
-    match key.algorithm() {
-        Algorithm::Rsa { .. } => "ssh-rsa".into(),
-        other => other.as_str().to_owned(),
-    }
-}
-
-/// The key's type as OpenSSH says it to people.
-pub(super) fn kind_word(key: &PublicKey) -> &'static str {
-    word_for(&wire_kind(key))
-}
-
-fn word_for(kind: &str) -> &'static str {
-    match kind {
-        "ssh-ed25519" => "ED25519",
-        "ssh-rsa" => "RSA",
-        "ssh-dss" => "DSA",
-        "sk-ssh-ed25519@openssh.com" => "ED25519-SK",
-        "sk-ecdsa-sha2-nistp256@openssh.com" => "ECDSA-SK",
-        kind if kind.starts_with("ecdsa-sha2-") => "ECDSA",
-        _ => "unknown",
-    }
-}

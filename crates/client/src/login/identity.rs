@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 
 use super::answers::Kept;
 use super::dial::system_words;
+use super::signer::{self, SignError};
+use super::token;
 use super::ui::{Echo, PromptError, Ui};
 use crate::config::settings::{IdentityFile, Settings};
 
@@ -308,6 +310,16 @@ impl<'a> Loader<'a> {
             return Err(self.unusable("private key does not match the public one"));
         }
         Ok(Arc::from(key))
+    }
+
+    /// Has the security token that holds the key sign, and appends the signature.
+    pub(super) async fn sign_by_token(
+        &self,
+        key: &PrivateKey,
+        to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, SignError> {
+        let signature = token::sign(self.settings, self.ui, key, self.path, &to_sign).await?;
+        signer::append(&signature, to_sign)
     }
 
     fn read_protected(&self) -> Result<Zeroizing<String>, LoadError> {

@@ -20,18 +20,22 @@ mod algorithms;
 mod answers;
 mod auth;
 mod dial;
+mod fingerprint;
 mod gate;
 mod handler;
 mod host_cert;
 mod host_command;
 mod host_key;
 mod identity;
+mod kinds;
 mod known_hosts;
 mod methods;
 mod output;
 mod renewed;
 mod revoked;
 mod signer;
+mod sshfp;
+mod token;
 mod ui;
 
 use std::net::SocketAddr;
@@ -49,6 +53,7 @@ pub(crate) use agent::AGENT_LOG_TARGET;
 pub use algorithms::query;
 pub(crate) use handler::{Connection, Shared, lost_reason};
 pub use known_hosts::count_entries;
+pub use revoked::judge;
 pub(crate) use ui::printable;
 pub use ui::{Echo, PromptError, Ui};
 
@@ -176,7 +181,9 @@ async fn expected(
     );
     if let Some(command) = &settings.host_keys.command {
         let purpose = host_command::Purpose::Order;
-        known.add(purpose.source(), &host_command::run(command, purpose, name).await?, name);
+        let hash = settings.host_keys.fingerprint_hash;
+        let text = host_command::run(command, purpose, name, hash).await?;
+        known.add(purpose.source(), &text, name);
     }
     Ok(known)
 }

@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use russh::client::Handle;
-use russh::keys::{HashAlg, PublicKey};
+use russh::keys::PublicKey;
 
 use super::handler::{Connection, Shared};
 use super::known_hosts::update::{self, Announced, Finding};
 use super::ui::{Echo, Ui};
-use super::{dial::system_words, host_key};
-use crate::config::settings::Settings;
+use super::{dial::system_words, fingerprint, kinds};
+use crate::config::settings::{FingerprintHash, Settings};
 
 /// What may be changed for one host.
 pub(super) struct Update {
@@ -24,6 +24,7 @@ pub(super) struct Update {
     name: String,
     files: Vec<PathBuf>,
     hash: bool,
+    fingerprint_hash: FingerprintHash,
 }
 
 impl Update {
@@ -32,6 +33,7 @@ impl Update {
             name: name.to_owned(),
             files: settings.user_known_hosts_files.clone(),
             hash: settings.hash_known_hosts,
+            fingerprint_hash: settings.host_keys.fingerprint_hash,
         }
     }
 
@@ -56,8 +58,8 @@ impl Update {
         ui.tell("The server has updated its host keys.");
         ui.tell("These changes were verified by the server's existing trusted key.");
         for key in &new {
-            let fingerprint = key.fingerprint(HashAlg::Sha256);
-            ui.tell(&format!("Learned new hostkey: {} {fingerprint}", host_key::kind_word(key)));
+            let fingerprint = fingerprint::of(key, self.fingerprint_hash);
+            ui.tell(&format!("Learned new hostkey: {} {fingerprint}", kinds::kind_word(key)));
         }
         if old > 0 {
             ui.tell(&format!("Obsolete host keys: {old}"));
@@ -104,7 +106,7 @@ async fn prove(handle: &Handle<Connection>, new: &[PublicKey]) -> bool {
 
 fn announced(keys: &[PublicKey]) -> Vec<Announced> {
     let read = |key: &PublicKey| {
-        Some(Announced { kind: host_key::wire_kind(key), blob: key.to_bytes().ok()? })
+        Some(Announced { kind: kinds::wire_kind(key), blob: key.to_bytes().ok()? })
     };
     keys.iter().filter_map(read).collect()
 }

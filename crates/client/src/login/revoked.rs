@@ -38,6 +38,19 @@ pub(super) fn is_revoked(file: &Path, shown: &PublicKeyOrCertificate) -> io::Res
     }
 }
 
+/// Returns whether the text of a revocation list revokes one host; `None` if it is damaged.
+///
+/// The entry for fuzzing: the host shows a certificate of an authority.
+#[must_use]
+pub fn judge(list: &[u8]) -> Option<bool> {
+    let certificate = Certified { authority: vec![1; 8], serial: 7, id: "host".to_owned() };
+    let shown = Shown { key: vec![2; 8], certificate: Some(certificate) };
+    match list.strip_prefix(MAGIC) {
+        Some(krl) => krl_revokes(krl, &shown),
+        None => list_revokes(list, &shown).ok(),
+    }
+}
+
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// What a KRL begins with.

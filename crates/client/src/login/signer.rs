@@ -15,6 +15,7 @@ use russh::keys::{HashAlg, PrivateKey, PublicKey};
 
 use super::agent::Agent;
 use super::identity::{LoadError, Loader};
+use super::token;
 
 /// Where the signature comes from.
 pub(super) enum Signer<'a> {
@@ -63,6 +64,9 @@ impl russh::Signer for Signer<'_> {
             }
             Self::File(loader, loaded) => {
                 let key = loader.load().await?;
+                if token::holds(&key) {
+                    return loader.sign_by_token(&key, to_sign).await;
+                }
                 let signed = sign(&key, hash, to_sign);
                 *loaded = Some(key);
                 signed
@@ -73,11 +77,7 @@ impl russh::Signer for Signer<'_> {
 }
 
 /// Appends the signature over `to_sign` to it, as russh wants it.
-fn sign(
-    key: &PrivateKey,
-    hash: Option<HashAlg>,
-    mut to_sign: Vec<u8>,
-) -> Result<Vec<u8>, SignError> {
+fn sign(key: &PrivateKey, hash: Option<HashAlg>, to_sign: Vec<u8>) -> Result<Vec<u8>, SignError> {
     let signature = match key.key_data() {
         KeypairData::SkEd25519(_) | KeypairData::SkEcdsaSha2NistP256(_) => {
             return Err(SignError::SecurityKey);
@@ -88,6 +88,11 @@ fn sign(
     .map_err(|_| SignError::Key)?;
     let mut blob = Vec::new();
     signature.encode(&mut blob).map_err(|_| SignError::Key)?;
-    blob.as_slice().encode(&mut to_sign).map_err(|_| SignError::Key)?;
+    append(&blob, to_sign)
+}
+
+/// Appends a signature, as the wire has it, to what it is about.
+pub(super) fn append(blob: &[u8], mut to_sign: Vec<u8>) -> Result<Vec<u8>, SignError> {
+    blob.encode(&mut to_sign).map_err(|_| SignError::Key)?;
     Ok(to_sign)
 }

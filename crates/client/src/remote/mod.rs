@@ -5,6 +5,7 @@
 //! Everything a person sees is written once, on top of this trait, so that
 //! the two differ in nothing but resilience.
 
+pub(crate) mod idle;
 pub mod login;
 pub mod renewed;
 pub mod system;

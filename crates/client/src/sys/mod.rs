@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 pub(crate) mod fdpass;
+pub(crate) mod names;
 pub(crate) mod process;
 pub mod signals;
 pub mod stdio;

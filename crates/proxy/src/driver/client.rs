@@ -215,6 +215,12 @@ impl ClientProxy {
         self.hub.enable_copies();
     }
 
+    /// Marks packets with this traffic class (the TOS byte of IPv4) from now on, instead of with
+    /// DSCP 46 (PROTOCOL §2.6): the user wants another one.
+    pub fn set_traffic_class(&self, class: u8) {
+        self.hub.set_mark(class);
+    }
+
     /// Takes the peer's count, message `loss` of the bus, and how long the transport thinks a
     /// round trip takes.
     pub fn loss_reported(&self, report: Report, round_trip: Option<Duration>) {

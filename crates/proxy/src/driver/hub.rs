@@ -83,6 +83,13 @@ impl<H: Half> Hub<H> {
         self.lock().copies.enable();
     }
 
+    /// Marks packets as the user wants, on sockets that are open as on those to come.
+    pub(super) fn set_mark(&self, class: u8) {
+        let mut shared = self.lock();
+        shared.mark = Some(class);
+        shared.ports.values().for_each(|port| port.mark(class));
+    }
+
     /// Takes the peer's count.
     pub(super) fn on_report(&self, report: Report, round_trip: Option<Duration>) {
         self.lock().copies.on_report(report, round_trip);

@@ -111,6 +111,8 @@ pub(super) struct Shared<H> {
     pub(super) writers: WakeList,
     pub(super) link_reader: Option<Waker>,
     pub(super) scratch: Vec<u8>,
+    /// How packets are marked, if not as the protocol says.
+    pub(super) mark: Option<u8>,
     /// What goes more than once.
     pub(super) copies: Copies,
     pub(super) sleep: SleepWatch,
@@ -121,6 +123,17 @@ pub(super) enum Port {
     Udp { port: UdpPort, route: Option<Route> },
     Tcp { port: TcpPort, route: Route, expires: Option<Instant> },
     Wire { wire: Wire, route: Route },
+}
+
+impl Port {
+    /// Marks what is sent from now on; on a wire, that is the affair of whoever carries it.
+    pub(super) fn mark(&self, class: u8) {
+        match self {
+            Self::Udp { port, .. } => port.mark(class),
+            Self::Tcp { port, .. } => port.mark(class),
+            Self::Wire { .. } => {}
+        }
+    }
 }
 
 /// A packet that could not be handed over where it was read.
@@ -220,6 +233,7 @@ impl<H: Half> Shared<H> {
             writers: WakeList::default(),
             link_reader: None,
             scratch: Vec::new(),
+            mark: None,
             copies: Copies::default(),
             sleep: SleepWatch::default(),
         }
@@ -244,6 +258,9 @@ impl<H: Half> Shared<H> {
 
     pub(super) fn add(&mut self, id: SocketId, port: Port) {
         if !self.closed {
+            if let Some(mark) = self.mark {
+                port.mark(mark);
+            }
             self.ports.insert(id, port);
             self.reader.wake();
         }

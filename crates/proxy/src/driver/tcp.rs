@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::udp::mark;
 use crate::socket::Transmit;
 
 /// Largest packet; a larger frame ends the connection (PROTOCOL §2.1: 1452 for
@@ -60,6 +61,11 @@ impl TcpPort {
             tracing::debug!(%error, "cannot set DSCP");
         }
         Ok(Self { io, frames: FrameReader::default(), unsent: Vec::new() })
+    }
+
+    /// Marks what is sent from now on with a traffic class.
+    pub(super) fn mark(&self, class: u8) {
+        mark(&self.io, self.io.local_addr(), class);
     }
 
     /// Returns the local address.

@@ -73,6 +73,11 @@ impl UdpPort {
         self.io.local_addr()
     }
 
+    /// Marks what is sent from now on with a traffic class.
+    pub(super) fn mark(&self, class: u8) {
+        mark(&self.io, self.io.local_addr(), class);
+    }
+
     /// How many packets one receive buffer may come back with.
     pub(super) fn receive_segments(&self) -> usize {
         self.offload.gro_segments()
@@ -234,6 +239,25 @@ const fn refuses_offload(_error: &io::Error) -> bool {
     true
 }
 
+/// Marks what a socket sends from now on; a system that refuses takes away quality, not function.
+pub(super) fn mark<'s, S>(socket: &'s S, local: io::Result<SocketAddr>, class: u8)
+where
+    SockRef<'s>: From<&'s S>,
+{
+    let options = SockRef::from(socket);
+    let result = match local {
+        Ok(SocketAddr::V4(_)) => options.set_tos_v4(class.into()),
+        #[cfg(not(windows))]
+        Ok(SocketAddr::V6(_)) => options.set_tclass_v6(class.into()),
+        #[cfg(windows)]
+        Ok(SocketAddr::V6(_)) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, class, "cannot mark packets");
+    }
+}
+
 /// Sets buffers, DSCP and fragmentation. What a system refuses is a loss of
 /// quality, not of function, so it is noted and no more.
 fn tune(socket: &std::net::UdpSocket) {
@@ -290,12 +314,16 @@ mod tests {
     async fn socket_is_marked_and_lets_the_kernel_fragment() {
         let port = UdpPort::connect(([127, 0, 0, 1], 9).into()).unwrap();
         assert_eq!(SockRef::from(&port.io).tos_v4().unwrap(), 0xb8);
+        port.mark(0x48);
+        assert_eq!(SockRef::from(&port.io).tos_v4().unwrap(), 0x48);
         assert_eq!(ip_mtu_discover(&port.io).unwrap(), Ipv4PathMtuDiscovery::DONT);
 
         // Where there is no IPv6 there is nothing to show.
         let Ok(socket) = std::net::UdpSocket::bind("[::1]:0") else { return };
         let port = UdpPort::bound(socket).unwrap();
         assert_eq!(SockRef::from(&port.io).tclass_v6().unwrap(), 0x2e);
+        port.mark(0x48);
+        assert_eq!(SockRef::from(&port.io).tclass_v6().unwrap(), 0x48);
         assert_eq!(ipv6_mtu_discover(&port.io).unwrap(), Ipv6PathMtuDiscovery::DONT);
         let no_fragments = nix::sys::socket::sockopt::Ipv6DontFrag;
         assert!(!nix::sys::socket::getsockopt(&port.io, no_fragments).unwrap());

@@ -8,7 +8,7 @@ fn canonical(config: &str, host: &str, known: &[&str]) -> Result<Settings, Confi
     let line = CommandLine::to_host(host);
     let environment = Environment::of_process().expect("this process has a user");
     let draft = Draft::new(&line, &environment, Some(config));
-    draft.run(|name| known.contains(&name))
+    draft.run(|name| known.contains(&name).then(Found::default))
 }
 
 const DOMAINS: &str = "CanonicalizeHostname yes\nCanonicalDomains One.ex two.ex\n";
