@@ -213,7 +213,12 @@ impl Running {
         Outcome { what: self.what.clone(), status, stdout, stderr: whole(self.stderr, "stderr") }
     }
 
-    fn pid(&self) -> i32 {
+    /// Returns the process id.
+    ///
+    /// # Panics
+    /// Never: process ids are small.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process id is an i32")
     }
 }

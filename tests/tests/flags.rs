@@ -58,6 +58,17 @@ fn errors_go_to_the_log_file_and_not_to_the_terminal(mode: Mode) {
     assert!(text.contains("Bad configuration option: no"), "{text}");
 }
 
+in_modes!(login, mistakes_on_the_command_line_are_told_at_the_terminal_even_with_a_log_file);
+fn mistakes_on_the_command_line_are_told_at_the_terminal_even_with_a_log_file(mode: Mode) {
+    let world = World::new(mode);
+    let log = world.path("log");
+    let option = ["-E".as_ref(), log.as_os_str(), "-oNo=1".as_ref()];
+    let run = world.ssh(option).output();
+    run.assert_status(255);
+    assert!(run.err().contains("Bad configuration option: no"), "{run:?}");
+    assert!(!log.exists() || fs::read(&log).expect("readable").is_empty(), "nothing is logged");
+}
+
 #[test]
 fn every_algorithm_we_list_is_one_of_opensshs() {
     if e2e::skip() {

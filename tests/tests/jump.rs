@@ -33,6 +33,19 @@ fn a_command_runs_behind_one_two_and_three_jump_hosts(mode: Mode) {
     assert!(world.stray_files().is_empty(), "{:?}", world.stray_files());
 }
 
+in_modes!(link, a_login_by_the_systems_ssh_has_a_link_through_its_jump_host);
+fn a_login_by_the_systems_ssh_has_a_link_through_its_jump_host(mode: Mode) {
+    let world = chain(mode);
+    let run = world.ssh(["--via-ssh", "-J", "gate,yard"]).command(["echo in; exit 7"]).output();
+    run.assert_status(7);
+    assert_eq!(run.out(), "in\n", "{run:?}");
+    // Three for the login, and two more for the packets, which take the same way.
+    let log = world.sshd_log();
+    assert!(log.matches("Accepted publickey").count() >= 3 + 2, "{log}");
+    assert!(!log.contains("tssh_"), "we did not log in: {log}");
+    world.wait_until_nothing_runs();
+}
+
 in_modes!(login, a_jump_host_goes_by_its_own_configuration);
 fn a_jump_host_goes_by_its_own_configuration(mode: Mode) {
     let world = chain(mode);
