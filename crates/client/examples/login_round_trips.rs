@@ -9,7 +9,7 @@
 //! `cargo run -p tssh --example login_round_trips`
 #![expect(clippy::print_stdout, reason = "the numbers are what it is for")]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/login/support.rs"]
 mod support;
 
 use std::net::SocketAddr;

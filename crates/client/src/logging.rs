@@ -13,9 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{DefaultFields, Format, Full};
-use tracing_subscriber::fmt::{MakeWriter, SubscriberBuilder};
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{
+    FmtContext, FormatEvent, FormatFields, MakeWriter, SubscriberBuilder,
+};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogLevel;
@@ -178,13 +182,41 @@ where
 {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(directives))
-        .without_time()
+        .event_format(Lines)
         .with_ansi(false)
         .with_writer(writer)
 }
 
-/// Lines without the time.
-type Lines = Format<Full, ()>;
+/// Lines as ssh writes them, which people and programs know how to read: `debug1: ` and so on in
+/// front of what only debugging shows. What the libraries below say counts as one level more.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let metadata = event.metadata();
+        let is_ours = metadata.target().starts_with("tssh");
+        writer.write_str(match (*metadata.level(), is_ours) {
+            (Level::TRACE, _) => "debug3: ",
+            (Level::DEBUG, false) => "debug2: ",
+            (Level::DEBUG, true) => "debug1: ",
+            _ => "",
+        })?;
+        if !is_ours {
+            write!(writer, "{}: ", metadata.target())?;
+        }
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
 
 /// What debugging writes to: the log.
 struct LogLines;
@@ -230,6 +262,25 @@ mod tests {
         assert_eq!(text, format!("<11>tssh[{}]: no way", std::process::id()));
         // Without a log there is nothing to say it to.
         Syslog::at(&directory.path().join("none")).send(Priority::Info, "unheard");
+    }
+
+    #[test]
+    fn debugging_is_written_in_the_form_of_ssh() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let writer = Mutex::new(open(&path).unwrap());
+        let log = builder(&directives(LogLevel::Debug3).unwrap(), writer).finish();
+        {
+            let _log = log.set_default();
+            tracing::debug!(target: "tssh::login", port = 22, "connecting");
+            tracing::trace!(target: "tssh::login", "a packet");
+            tracing::debug!(target: "russh::client", "kex done");
+            tracing::info!(target: "tssh::login", "authenticated");
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let want = "debug1: connecting port=22\ndebug3: a packet\n\
+                    debug2: russh::client: kex done\nauthenticated\n";
+        assert_eq!(text, want);
     }
 
     #[test]

@@ -19,11 +19,11 @@ use super::algorithms::Accepted;
 use super::answers::Kept;
 use super::handler::{Connection, End, Event, Shared};
 use super::identity::{self, Candidate, LoadError, Loader, Public, Source};
-use super::kinds::too_short;
+use super::kinds::{kind_word, too_short};
 use super::methods::{Method, Plan};
 use super::signer::{SignError, Signer};
 use super::ui::{Echo, PromptError, Ui, printable};
-use super::{DISCONNECT_GRACE, LoginError};
+use super::{DISCONNECT_GRACE, LoginError, fingerprint};
 use crate::config::settings::{AddKeys, Settings};
 
 /// One authentication, from the first request to success or the last refusal.
@@ -96,6 +96,9 @@ impl<'a> Authentication<'a> {
                 }),
                 Some(offered) => self.plan.next(offered),
             };
+            if let Some(method) = method {
+                tracing::debug!("Next authentication method: {}", method.name());
+            }
             let outcome = match method {
                 Some(Method::PublicKey) => self.offer_key(&mut handle, &mut keys).await?,
                 Some(Method::KeyboardInteractive) => self.answer_questions(&mut handle).await?,
@@ -107,8 +110,17 @@ impl<'a> Authentication<'a> {
                 None => return Err(self.denied(offered.as_ref())),
             };
             match (outcome, method) {
-                (Outcome::Success, _) => return Ok(handle),
-                (Outcome::Refused { offered: now }, _) => offered = Some(now),
+                (Outcome::Success, method) => {
+                    let name = method.map_or("none", Method::name);
+                    let (host, peer) = (&self.settings.host_name, self.shared.peer);
+                    let peer = peer.map_or("via proxy".to_owned(), |peer| peer.to_string());
+                    tracing::info!("Authenticated to {host} ({peer}) using \"{name}\".");
+                    return Ok(handle);
+                }
+                (Outcome::Refused { offered: now }, _) => {
+                    tracing::debug!("Authentications that can continue: {}", names(&now).join(","));
+                    offered = Some(now);
+                }
                 (Outcome::Exhausted, Some(method)) => self.plan.exhaust(method),
                 (Outcome::Exhausted, None) => return Err(self.denied(offered.as_ref())),
             }
@@ -174,6 +186,7 @@ impl<'a> Authentication<'a> {
                 tracing::debug!(?path, "key passed over: its algorithm is not wanted");
                 continue;
             };
+            self.tell_of(&candidate.source, &public);
             let user = &settings.user;
             let result = match public {
                 Public::Key(key) => {
@@ -216,6 +229,21 @@ impl<'a> Authentication<'a> {
             }
         }
         Ok(Outcome::Exhausted)
+    }
+
+    /// Says which key is offered.
+    fn tell_of(&self, source: &Source, public: &Public) {
+        let key = match public {
+            Public::Key(key) => key.clone(),
+            Public::Certificate(certificate) => certificate.public_key().clone().into(),
+            Public::Unknown => return,
+        };
+        let from = match source {
+            Source::File(path) => path.display().to_string(),
+            Source::Agent | Source::AgentKey(_) | Source::Nowhere => "agent".to_owned(),
+        };
+        let print = fingerprint::of(&key, self.settings.host_keys.fingerprint_hash);
+        tracing::debug!("Offering public key: {from} {} {print}", kind_word(&key));
     }
 
     /// Returns what to sign with (RSA keys only); `None` if the key may not be used at all.
@@ -429,8 +457,7 @@ impl<'a> Authentication<'a> {
 
     fn denied(&self, offered: Option<&MethodSet>) -> LoginError {
         self.name_missing_methods(offered);
-        let names: Vec<&str> =
-            offered.map(|offered| offered.iter().map(<&str>::from).collect()).unwrap_or_default();
+        let names = offered.map(names).unwrap_or_default();
         LoginError::Denied {
             user: self.settings.user.clone(),
             host: self.settings.host_name.clone(),
@@ -471,6 +498,11 @@ impl<'a> Authentication<'a> {
             }
         }
     }
+}
+
+/// How the wire calls methods.
+fn names(offered: &MethodSet) -> Vec<&str> {
+    offered.iter().map(<&str>::from).collect()
 }
 
 /// The hash to sign with RSA keys, asked of the server's `server-sig-algs` once: the best it

@@ -54,7 +54,7 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
     };
     let failed = |reason: String| LoginError::ProxyCommand { reason };
     let command = settings.proxy_command(template, settings.port).map_err(failed)?;
-    tracing::debug!(command, "executing proxy command");
+    tracing::debug!("Executing proxy command: {command}");
     let started = match settings.proxy_hands_over {
         false => ProxyCommand::start(&command).map(|proxy| Dialled::limited(settings, proxy)),
         true => {
@@ -93,7 +93,8 @@ async fn connect(
                 }
                 Err(error) => return Err(error),
             };
-            tracing::debug!(%peer, "connecting");
+            let (host, address) = (&settings.host_name, peer.ip());
+            tracing::debug!("Connecting to {host} [{address}] port {}.", peer.port());
             let connected = match deadline {
                 None => socket.connect(peer).await,
                 Some(deadline) => tokio::time::timeout_at(deadline, socket.connect(peer))
@@ -102,10 +103,12 @@ async fn connect(
             };
             match connected {
                 Ok(stream) => {
+                    tracing::debug!("Connection established.");
                     return Ok((stream, peer, deadline));
                 }
                 Err(error) => {
-                    tracing::debug!(%peer, %error, "no connection");
+                    let why = system_words(&error);
+                    tracing::debug!("connect to address {address} port {}: {why}", peer.port());
                     last = error;
                     unbound = None;
                 }

@@ -281,8 +281,10 @@ impl russh::client::Handler for Connection {
         names: &russh::Names,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        tracing::debug!(kex = names.kex.as_ref(), cipher = names.cipher.as_ref(), "keys agreed");
         *lock(&self.shared.server_version) = session.remote_sshid().to_vec();
+        tracing::debug!("Remote version: {}", self.shared.server_version());
+        tracing::debug!("kex: algorithm: {}", names.kex.as_ref());
+        tracing::debug!("kex: cipher: {}", names.cipher.as_ref());
         Ok(())
     }
 

@@ -154,6 +154,7 @@ impl<'a> Checker<'a> {
     ) -> Result<Outcome, LoginError> {
         let key = shown.public_key();
         let Ok(blob) = key.to_bytes() else { return Ok(REFUSED) };
+        tracing::debug!("Server host key: {} {}", wire_kind(&key), self.fingerprint(&key));
         if too_short(key.key_data(), self.settings.required_rsa_bits) {
             return Err(LoginError::ShortHostKey);
         }
@@ -268,6 +269,9 @@ impl<'a> Checker<'a> {
         let outcome = match self.known.check(blob) {
             Verdict::Known(entry) => {
                 let file = entry.file.clone();
+                let (name, kind) = (&self.place.lookup_name, kind_word(key));
+                tracing::debug!("Host '{name}' is known and matches the {kind} host key.");
+                tracing::debug!("Found key in {}:{}", file.display(), entry.line);
                 self.updatable = self.settings.user_known_hosts_files.contains(&file);
                 if self.settings.host_keys.visual {
                     let picture =

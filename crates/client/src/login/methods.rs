@@ -28,6 +28,11 @@ impl Method {
         }
     }
 
+    /// Returns how the wire calls it.
+    pub(super) fn name(self) -> &'static str {
+        (&self.kind()).into()
+    }
+
     fn kind(self) -> MethodKind {
         match self {
             Self::PublicKey => MethodKind::PublicKey,

@@ -3,10 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-mod support;
-
+use crate::support::{Script, chmod, keygen};
 use devsshd::{Config, DevSshd, Question};
-use support::{Script, chmod, keygen};
 use tssh::config::{Environment, Settings, resolve};
 use tssh::login::{Login, LoginError, connect};
 

@@ -5,8 +5,6 @@
 //! where there is no dropbear or no right to mount.
 #![expect(clippy::print_stderr, reason = "a skipped test must say so")]
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::{Script, chmod, keygen};
+use crate::support::{Script, chmod, keygen};
 use tokio::io::AsyncReadExt as _;
 use tssh::config::{Environment, Settings, resolve};
 use tssh::login::{Login, LoginError, connect};

@@ -5,10 +5,8 @@
 
 use std::ffi::OsString;
 
-mod support;
-
+use crate::support::{Script, Sshd};
 use devsshd::{Config, DevSshd, Question};
-use support::{Script, Sshd};
 use tokio::io::AsyncReadExt as _;
 use tssh::config::{Environment, Settings, resolve};
 use tssh::login::{Login, LoginError, connect};

@@ -3,13 +3,11 @@
 //! Against a real OpenSSH server; skipped, with a word, where there is none or we are not root.
 //! What ssh-keygen(1) makes (certificates, key revocation lists) is read by us.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use support::{Script, Sshd, keygen};
+use crate::support::{Script, Sshd, keygen};
 use tssh::login::{Login, LoginError, connect};
 
 async fn try_log_in(sshd: &Sshd, options: &[&str], ui: &Script) -> Result<Login, LoginError> {
@@ -260,14 +258,20 @@ async fn a_host_key_is_drawn_as_ssh_keygen_draws_it() {
             sshd.public(&format!("host_{kind}_d"))
         );
         fs::write(sshd.path("known_hosts"), line).expect("writable");
-        let ui = Script::default();
-        try_log_in(&sshd, &["VisualHostKey=yes"], &ui).await.expect("a login");
-        let drawn = std::process::Command::new("ssh-keygen").arg("-lvf").arg(&key).output();
-        let drawn = String::from_utf8(drawn.expect("it runs").stdout).expect("text");
-        let picture: String = drawn.lines().skip(1).map(|line| format!("{line}\n")).collect();
-        let heard = ui.heard();
-        assert!(heard.starts_with("Host key fingerprint is SHA256:"), "{heard}");
-        assert!(heard.ends_with(&picture), "{heard}{picture}");
+        for hash in ["SHA256", "MD5"] {
+            let ui = Script::default();
+            let options = ["VisualHostKey=yes", &format!("FingerprintHash={hash}")];
+            try_log_in(&sshd, &options, &ui).await.expect("a login");
+            let ssh_keygen = std::process::Command::new("ssh-keygen")
+                .args(["-lv", "-E", hash, "-f"])
+                .arg(&key)
+                .output();
+            let drawn = String::from_utf8(ssh_keygen.expect("it runs").stdout).expect("text");
+            let (line, picture) = drawn.split_once('\n').expect("two lines and more");
+            let fingerprint = line.split(' ').nth(1).expect("a fingerprint");
+            let want = format!("Host key fingerprint is {fingerprint}\n{picture}");
+            assert_eq!(ui.heard(), want);
+        }
     }
 }
 

@@ -3,12 +3,10 @@
 //! Against a real OpenSSH server and agent; skipped, with a word, where there is none or we are
 //! not root.
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
 
-use support::{Script, SshAgent, Sshd, keygen};
+use crate::support::{Script, SshAgent, Sshd, keygen};
 use tssh::login::{Login, LoginError, connect};
 
 async fn try_log_in(sshd: &Sshd, options: &[&str], ui: &Script) -> Result<Login, LoginError> {
@@ -135,7 +133,7 @@ fn token(sshd: &Sshd) -> Option<std::path::PathBuf> {
     let key = PrivateKey::new(private::KeypairData::SkEd25519(pair), "token").expect("a key");
     let text = key.to_openssh(LineEnding::LF).expect("writable");
     fs::write(sshd.path("token"), text.as_bytes()).expect("writable");
-    support::chmod(&sshd.path("token"), 0o600);
+    crate::support::chmod(&sshd.path("token"), 0o600);
     let line = key.public_key().to_openssh().expect("writable");
     fs::write(sshd.path("token.pub"), format!("{line}\n")).expect("writable");
     sshd.authorize("token");
@@ -164,7 +162,7 @@ printf '\\001\\000\\000\\000\\007'
     );
     let helper = sshd.path("helper");
     fs::write(&helper, script).expect("writable");
-    support::chmod(&helper, 0o700);
+    crate::support::chmod(&helper, 0o700);
     Some(helper)
 }
 
