@@ -182,8 +182,8 @@ where
 {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(directives))
-        .event_format(Lines)
         .with_ansi(false)
+        .event_format(Lines)
         .with_writer(writer)
 }
 

@@ -90,7 +90,7 @@ impl Canonicalization {
         {
             return Ok(self.follow(name, &found));
         }
-        if self.permitted_aliases.is_empty() || !ours {
+        if !self.is_wanted() || self.permitted_aliases.is_empty() || !ours {
             return Ok(host.to_owned());
         }
         // A name that does not resolve is reported when it is connected to.
@@ -135,14 +135,10 @@ impl Canonicalization {
         let permits = |(from, to): &(String, String)| {
             lex::matches_host(&name, from) && lex::matches_host(&canonical, to)
         };
-        if canonical.is_empty()
-            || canonical == name
-            || self.mode == Mode::No
-            || !self.permitted_aliases.iter().any(permits)
+        if canonical.is_empty() || canonical == name || !self.permitted_aliases.iter().any(permits)
         {
             return name;
         }
-        tracing::info!("Canonicalized DNS aliased hostname \"{name}\" => \"{canonical}\"");
         canonical
     }
 }

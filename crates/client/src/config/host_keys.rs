@@ -5,7 +5,7 @@
 use super::error::ConfigError;
 use super::expand::Tokens;
 use super::lex;
-use super::options::{Options, is_yes};
+use super::options::{Options, is_no, is_yes};
 use super::paths::Paths;
 use super::settings::{FingerprintHash, HostKeySettings, UpdateHostKeys, VerifyDns};
 
@@ -53,14 +53,25 @@ fn words(text: &str, tokens: &Tokens<'_>) -> Result<Vec<String>, ConfigError> {
     words.iter().map(|word| tokens.expand_before(KEY_TOKENS, word).map_err(failed)).collect()
 }
 
-/// Where nothing is said, only the usual files are kept up to date.
+/// The file that known hosts are in where nothing is said.
+const USUAL_FILE: &str = "~/.ssh/known_hosts";
+
+/// Where nothing is said, only the usual files are kept up to date, and not beside what the DNS
+/// says.
 fn update(options: &Options, must_not_ask: bool) -> UpdateHostKeys {
     match options.word("updatehostkeys").map(str::to_ascii_lowercase).as_deref() {
         Some("ask") if must_not_ask => UpdateHostKeys::No,
         Some("ask") => UpdateHostKeys::Ask,
         Some("yes" | "true") => UpdateHostKeys::Yes,
         Some(_) => UpdateHostKeys::No,
-        None if options.words("userknownhostsfile").is_empty() => UpdateHostKeys::Yes,
-        None => UpdateHostKeys::No,
+        None => {
+            let asks_dns = options.word("verifyhostkeydns").is_some_and(|word| !is_no(word));
+            match options.words("userknownhostsfile") {
+                _ if asks_dns => UpdateHostKeys::No,
+                [] => UpdateHostKeys::Yes,
+                [only] if only == USUAL_FILE => UpdateHostKeys::Yes,
+                _ => UpdateHostKeys::No,
+            }
+        }
     }
 }

@@ -195,6 +195,11 @@ pub(super) fn is_yes(word: &str) -> bool {
     word.eq_ignore_ascii_case("yes") || word.eq_ignore_ascii_case("true")
 }
 
+/// Returns whether a checked yes/no word, or one that may say more, means no.
+pub(super) fn is_no(word: &str) -> bool {
+    word.eq_ignore_ascii_case("no") || word.eq_ignore_ascii_case("false")
+}
+
 /// Reads the escape character: `Some(None)` is `none`, `None` is nonsense.
 pub(super) fn escape_char(word: &str) -> Option<Option<u8>> {
     match word.as_bytes() {

@@ -28,7 +28,7 @@ use super::{channel_timeouts, control, host_keys, lex, udp};
 use crate::cli::{CommandLine, ConfigFiles, Flag};
 use crate::forward::X11Settings;
 use crate::sys::names;
-use words::{is_no, log_level, looks_like_address, number, request_tty, set_variables, strict};
+use words::{log_level, looks_like_address, number, request_tty, set_variables, strict};
 
 /// Resolves the settings of the destination that a command line names.
 ///
@@ -287,7 +287,7 @@ impl<'a> Draft<'a> {
             missing_methods: missing_methods(options),
             pubkey_authentication: options
                 .word("pubkeyauthentication")
-                .is_none_or(|word| !is_no(word)),
+                .is_none_or(|word| !options::is_no(word)),
             password_authentication: options.flag("passwordauthentication").unwrap_or(true),
             kbd_interactive_authentication: options
                 .flag("kbdinteractiveauthentication")

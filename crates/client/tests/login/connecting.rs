@@ -1,7 +1,6 @@
 //! The way to the server, and what it says on the way in.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::*;
 

@@ -1,5 +1,7 @@
 //! Whom we talk to: unknown, changed and revoked host keys.
 
+use std::process::Command;
+
 use super::*;
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Our keys: encrypted, of old formats, certified, badly kept, in an agent.
 
+use std::process::Command;
+
 use super::*;
 
 #[tokio::test]

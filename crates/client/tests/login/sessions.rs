@@ -1,6 +1,6 @@
 //! What runs over a login: commands, shells, subsystems, and how they end.
 
-use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};

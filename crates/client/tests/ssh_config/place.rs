@@ -142,6 +142,18 @@ impl Place {
                     *value = if value == "0" { "none".to_owned() } else { value.clone() };
                 }
             }
+            // What is off is not printed by us, nor a command that may not be run.
+            "knownhostscommand" | "revokedhostkeys" => values.retain(|v| v != "none"),
+            "identityagent" => values.retain(|v| v != "SSH_AUTH_SOCK"),
+            "localcommand" if all.get("permitlocalcommand").is_none_or(|v| v[0] == "no") => {
+                values.clear();
+            }
+            // Debian's default, and ours.
+            "ipqos" => {
+                for value in &mut values {
+                    *value = value.replace("lowdelay throughput", "af21 cs1");
+                }
+            }
             "loglevel" => {
                 for value in &mut values {
                     *value = value.replace("SILENT", "QUIET");
@@ -196,11 +208,12 @@ fn is_excepted(keyword: &str) -> bool {
         "macs",
         "pubkeyacceptedalgorithms",
     ];
-    // Defaults of Debian's.
-    const DEBIAN: [&str; 2] = ["forwardx11trusted", "ipqos"];
     OURS.iter().any(|start| keyword.starts_with(start))
         || LISTS.contains(&keyword)
-        || DEBIAN.contains(&keyword)
+        // Debian's default is another one.
+        || keyword == "forwardx11trusted"
+        // Read where it stands, and not kept.
+        || keyword == "ignoreunknown"
         || !is_honoured(keyword)
 }
 
@@ -213,8 +226,9 @@ fn is_honoured(keyword: &str) -> bool {
 
 /// Returns whether ssh prints paths or a command with what we print expanded.
 fn has_tokens(keyword: &str, values: &[String]) -> bool {
-    const EXPANDED: [&str; 5] = [
+    const EXPANDED: [&str; 6] = [
         "certificatefile",
+        "identityfile",
         "identityagent",
         "knownhostscommand",
         "localcommand",

@@ -40,6 +40,25 @@ fn an_unknown_name_is_looked_up_as_it_is_unless_that_is_forbidden() {
 }
 
 #[test]
+fn an_alias_is_followed_where_a_rule_permits_it() {
+    let rules = "CanonicalizePermittedCNAMEs *.one.ex:*.real.ex,other.ex\n";
+    let follow = |config: &str, host: &str, target: &str| {
+        let line = CommandLine::to_host(host);
+        let environment = Environment::of_process().expect("this process has a user");
+        let draft = Draft::new(&line, &environment, Some(config));
+        let found = Found { canonical_name: Some(target.to_owned()) };
+        let looked_up = |name: &str| name.ends_with(".ex").then(|| found.clone());
+        draft.run(looked_up).expect("a name").host_name
+    };
+    let wanted = format!("{DOMAINS}{rules}Host *.real.ex\n Port 7\n");
+    assert_eq!(follow(&wanted, "web", "Box.real.ex."), "box.real.ex");
+    assert_eq!(follow(&wanted, "web", "box.elsewhere.ex"), "web.one.ex");
+    // A name with enough dots is not completed, but followed.
+    assert_eq!(follow(&wanted, "a.b.one.ex", "other.ex"), "other.ex");
+    assert_eq!(follow(rules, "web.one.ex", "box.real.ex"), "web.one.ex", "it was not asked for");
+}
+
+#[test]
 fn what_would_lead_elsewhere_is_refused_and_what_is_only_missed_is_said() {
     for config in ["UdpSessionAttach yes\n", "RefuseConnection no\n"] {
         assert!(parse_file(config.as_bytes()).is_err(), "{config}");

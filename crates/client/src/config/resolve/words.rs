@@ -52,10 +52,6 @@ pub(super) fn looks_like_address(host: &str) -> bool {
     host.contains([':', '%']) || host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
-pub(super) fn is_no(word: &str) -> bool {
-    word.eq_ignore_ascii_case("no") || word.eq_ignore_ascii_case("false")
-}
-
 pub(super) fn number(options: &Options, slot: &str, usual: u32) -> u32 {
     let number = options.word(slot).and_then(|number| number.parse().ok());
     number.unwrap_or(usual)
