@@ -64,6 +64,13 @@ impl Canonicalization {
         }
     }
 
+    /// Returns what counts in the end: how names are completed is settled before the files are
+    /// read a second time, as in OpenSSH.
+    pub(super) fn settled(self, options: &Options) -> Self {
+        let Self { domains, permitted_aliases, .. } = Self::new(options);
+        Self { domains, permitted_aliases, ..self }
+    }
+
     /// Returns whether host names are to be completed.
     pub(super) fn is_wanted(&self) -> bool {
         self.mode != Mode::No

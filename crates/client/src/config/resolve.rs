@@ -116,7 +116,7 @@ impl<'a> Draft<'a> {
             self.replace("hostname", &host.replace('%', "%%"));
             self.files(&host, true)?;
         }
-        self.finish(host)
+        self.finish(host, canonical)
     }
 
     /// Returns the log level so far: that of the flags, or else of the configuration.
@@ -212,7 +212,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Fills in the defaults, expands tokens, and says what is not honoured.
-    fn finish(mut self, host_name: String) -> Result<Settings, ConfigError> {
+    fn finish(
+        mut self,
+        host_name: String,
+        canonical: Canonicalization,
+    ) -> Result<Settings, ConfigError> {
         self.standings()?;
         if let Some(reason) = self.options.word("refuseconnection") {
             return Err(ConfigError::Refused(reason.to_owned()));
@@ -258,7 +262,7 @@ impl<'a> Draft<'a> {
             user: user.to_owned(),
             proxy: proxy.clone(),
             proxy_hands_over: options.flag("proxyusefdpass").unwrap_or(false),
-            canonicalization: Canonicalization::new(options),
+            canonicalization: canonical.settled(options),
             marks: Marks::parse(options.words("ipqos")).unwrap_or_default(),
             channel_timeouts: channel_timeouts::parse(options.words("channeltimeout"))
                 .unwrap_or_default(),
