@@ -154,6 +154,8 @@ impl Place {
                     *value = value.replace("lowdelay throughput", "af21 cs1");
                 }
             }
+            // Sockets stand in this list, too; ssh mixes both kinds in the order they came.
+            "dynamicforward" => values.sort(),
             "loglevel" => {
                 for value in &mut values {
                     *value = value.replace("SILENT", "QUIET");
