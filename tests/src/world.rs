@@ -67,6 +67,13 @@ impl WorldBuilder {
         Some(self)
     }
 
+    /// Lets clients log in by the server's IPv6 address, where there are [links](Self::links).
+    #[must_use]
+    pub fn by_ipv6(mut self) -> Self {
+        self.address = netlab::SERVER_V6.into();
+        self
+    }
+
     /// Puts sshd on the IPv6 loopback address; `None`, after saying so, where there is none.
     #[must_use]
     pub fn ipv6(mut self) -> Option<Self> {

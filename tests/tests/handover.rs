@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use e2e::{Mode, World, in_modes};
-use netlab::{Conditions, Lab, LinkConfig, LinkId, NatConfig};
+use netlab::{Conditions, Direction, Lab, LinkConfig, LinkId, NatConfig};
 
 const FIRST: LinkId = LinkId(0);
 const SECOND: LinkId = LinkId(1);
@@ -14,7 +14,11 @@ const SECOND: LinkId = LinkId(1);
 /// How often the network changes in one session: in `cargo xtask soak` two
 /// hundred times over the four stacks, here a few.
 fn rounds() -> u32 {
-    if std::env::var_os("E2E_FULL").is_some_and(|full| full == "1") { 50 } else { 4 }
+    if is_full() { 50 } else { 4 }
+}
+
+fn is_full() -> bool {
+    std::env::var_os("E2E_FULL").is_some_and(|full| full == "1")
 }
 
 /// A link of 40 ms there and back.
@@ -114,6 +118,43 @@ fn a_session_survives_a_link_that_is_down_without_a_word(mode: Mode) {
     };
     a_shell_survives(&world, cut);
     output_survives(&world, cut);
+}
+
+in_modes!(link, a_session_survives_a_server_that_is_reached_by_one_family_of_addresses_alone);
+fn a_session_survives_a_server_that_is_reached_by_one_family_of_addresses_alone(mode: Mode) {
+    let Some(world) = World::builder(mode).links([link()]) else { return };
+    let world = world.by_ipv6().start();
+    // The login was by IPv6; what the server says of its other addresses is all the client knows.
+    let turn_away = |lab: &Lab, round| {
+        let ipv6 = round % 2 == 0;
+        lab.set_both(FIRST, Conditions { ipv4: !ipv6, ipv6, ..link().up });
+    };
+    a_shell_survives(&world, turn_away);
+    turn_away(world.lab(), 2);
+    output_survives(&world, turn_away);
+}
+
+in_modes!(udp, what_is_printed_after_idle_minutes_comes_through_a_nat_that_forgets_soon);
+fn what_is_printed_after_idle_minutes_comes_through_a_nat_that_forgets_soon(mode: Mode) {
+    // An idle client speaks after 25 s, or a third of the alive timeout if that is less.
+    let (timeout, options, idle) = match is_full() {
+        true => (30, vec![], 300),
+        false => (8, vec!["-o", "UdpAliveTimeout=9"], 20),
+    };
+    let nat = Some(NatConfig { timeout: Duration::from_secs(timeout) });
+    let Some(world) = World::builder(mode).links([LinkConfig { nat, ..link() }]) else { return };
+    let world = world.start();
+    let go = world.path("go");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", go.display());
+    let command = [format!("echo up; {wait}; echo shown")];
+    let run = world.ssh(options).command(command).start();
+    run.wait_for_stdout("up\n");
+    let refused = || world.lab().counters(FIRST, Direction::Down).refused;
+    let before = refused();
+    std::thread::sleep(Duration::from_secs(idle));
+    world.write("go", "");
+    run.wait().assert_prints("up\nshown\n");
+    assert_eq!(refused(), before, "the mapping was there whenever the server had something to say");
 }
 
 in_modes!(link, output_goes_on_when_the_link_becomes_narrower);

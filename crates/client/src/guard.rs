@@ -30,12 +30,15 @@ const FAREWELLS: u32 = 5;
 /// Time between two farewells.
 const FAREWELL_SPACING: Duration = Duration::from_secs(1);
 
-/// How the server is told that its client is gone.
-#[derive(Clone, Debug)]
+/// How the server is told that its client is gone: by everything that may reach it, since the
+/// path in use is as mortal as any.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {
-    /// Where the server was reached last.
-    pub server: SocketAddr,
-    /// Whether over TCP.
+    /// Where the server listens, as far as is known.
+    pub servers: Vec<SocketAddr>,
+    /// Whether it takes packets by UDP.
+    pub udp: bool,
+    /// Whether by TCP.
     pub tcp: bool,
     /// The sealed packet.
     pub packet: Vec<u8>,
@@ -45,7 +48,21 @@ impl Farewell {
     /// Tells the server once, as well as can be, that nobody will come.
     pub fn send_once(&self) {
         // It may be out of reach; its own patience is what is left then.
-        let _ = if self.tcp { over_tcp(self) } else { over_udp(self) };
+        let mut deaf = self.servers.clone();
+        self.send_to(&mut deaf);
+    }
+
+    /// Tells the server at each of these addresses, and takes away those where a connection has
+    /// carried the word.
+    fn send_to(&self, deaf: &mut Vec<SocketAddr>) {
+        if self.udp {
+            for server in deaf.iter() {
+                let _ = over_udp(*server, &self.packet);
+            }
+        }
+        if self.tcp {
+            deaf.retain(|server| over_tcp(*server, &self.packet).is_err());
+        }
     }
 }
 
@@ -76,9 +93,7 @@ impl Guard {
 
     /// Tells the guard how to take leave of the server.
     pub fn entrust(&mut self, farewell: &Farewell) {
-        let carrier = if farewell.tcp { "tcp" } else { "udp" };
-        let packet = hex::encode(&farewell.packet);
-        self.say(&format!("{carrier} {} {packet}", farewell.server));
+        self.say(&farewell.to_line());
     }
 
     /// Tells the guard that the terminal is somebody else's from now on (`-f`).
@@ -134,7 +149,7 @@ pub fn main() -> ExitCode {
         match line.as_deref() {
             Ok(DISMISSED) => return ExitCode::SUCCESS,
             Ok(TERMINAL_LEFT) => terminal = None,
-            Ok(line) => farewell = parse(line).or(farewell),
+            Ok(line) => farewell = Farewell::from_line(line).or(farewell),
             Err(_) => break,
         }
     }
@@ -147,38 +162,56 @@ pub fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn parse(line: &str) -> Option<Farewell> {
-    let mut words = line.split(' ');
-    let tcp = words.next()? == "tcp";
-    let server = words.next()?.parse().ok()?;
-    let packet = hex::decode(words.next()?).ok()?;
-    Some(Farewell { server, tcp, packet })
+impl Farewell {
+    /// `udp+tcp ADDRESS,ADDRESS PACKET`.
+    fn to_line(&self) -> String {
+        let carriers = match (self.udp, self.tcp) {
+            (true, true) => "udp+tcp",
+            (false, true) => "tcp",
+            (_, false) => "udp",
+        };
+        let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
+        format!("{carriers} {} {}", servers.join(","), hex::encode(&self.packet))
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (udp, tcp) = match words.next()? {
+            "udp+tcp" => (true, true),
+            "tcp" => (false, true),
+            "udp" => (true, false),
+            _ => return None,
+        };
+        let servers = words.next()?.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let packet = hex::decode(words.next()?).ok()?;
+        Some(Self { servers, udp, tcp, packet })
+    }
 }
 
 fn deliver(farewell: &Farewell) {
+    let mut deaf = farewell.servers.clone();
     for _ in 0..FAREWELLS {
-        let sent = if farewell.tcp { over_tcp(farewell) } else { over_udp(farewell) };
-        if farewell.tcp && sent.is_ok() {
+        farewell.send_to(&mut deaf);
+        if deaf.is_empty() {
             return;
         }
         std::thread::sleep(FAREWELL_SPACING);
     }
 }
 
-fn over_udp(farewell: &Farewell) -> io::Result<()> {
-    let any: SocketAddr = match farewell.server {
+fn over_udp(server: SocketAddr, packet: &[u8]) -> io::Result<()> {
+    let any: SocketAddr = match server {
         SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    UdpSocket::bind(any)?.send_to(&farewell.packet, farewell.server).map(drop)
+    UdpSocket::bind(any)?.send_to(packet, server).map(drop)
 }
 
 /// One frame of PROTOCOL §2.4.
-fn over_tcp(farewell: &Farewell) -> io::Result<()> {
-    let mut frame =
-        u16::try_from(farewell.packet.len()).map_err(io::Error::other)?.to_be_bytes().to_vec();
-    frame.extend_from_slice(&farewell.packet);
-    TcpStream::connect_timeout(&farewell.server, FAREWELL_SPACING)?.write_all(&frame)
+fn over_tcp(server: SocketAddr, packet: &[u8]) -> io::Result<()> {
+    let mut frame = u16::try_from(packet.len()).map_err(io::Error::other)?.to_be_bytes().to_vec();
+    frame.extend_from_slice(packet);
+    TcpStream::connect_timeout(&server, FAREWELL_SPACING)?.write_all(&frame)
 }
 
 #[cfg(test)]
@@ -187,12 +220,32 @@ mod tests {
 
     #[test]
     fn a_farewell_is_understood_and_garbage_is_not() {
-        let farewell = parse("udp 127.0.0.1:61001 0aff").unwrap();
-        assert_eq!(farewell.server, "127.0.0.1:61001".parse().unwrap());
-        assert!(!farewell.tcp);
-        assert_eq!(farewell.packet, [0x0a, 0xff]);
-        for bad in ["", "udp", "udp x", "tcp 1.2.3.4:5 zz"] {
-            assert!(parse(bad).is_none(), "{bad}");
+        for (udp, tcp) in [(true, false), (false, true), (true, true)] {
+            let servers = ["127.0.0.1:61001", "[fd77::1]:61001"].map(|at| at.parse().unwrap());
+            let farewell = Farewell { servers: servers.to_vec(), udp, tcp, packet: vec![10, 255] };
+            assert_eq!(Farewell::from_line(&farewell.to_line()), Some(farewell));
         }
+        for bad in ["", "udp", "udp x", "tcp 1.2.3.4:5 zz", "icmp 1.2.3.4:5 00", "udp , 00"] {
+            assert!(Farewell::from_line(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_farewell_goes_to_every_address_by_every_carrier() {
+        use std::io::Read as _;
+        let udp = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let servers = udp.iter().map(|socket| socket.local_addr().unwrap()).collect::<Vec<_>>();
+        // By TCP one of them is not reached.
+        let tcp = std::net::TcpListener::bind(servers[1]).unwrap();
+        let farewell = Farewell { servers: servers.clone(), udp: true, tcp: true, packet: vec![7] };
+        let mut deaf = servers.clone();
+        farewell.send_to(&mut deaf);
+        assert_eq!(deaf, servers[..1]);
+        for socket in udp {
+            assert_eq!(socket.recv(&mut [0; 9]).unwrap(), 1);
+        }
+        let mut frame = Vec::new();
+        tcp.accept().unwrap().0.read_to_end(&mut frame).unwrap();
+        assert_eq!(frame, [0, 1, 7]);
     }
 }

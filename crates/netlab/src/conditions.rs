@@ -39,6 +39,10 @@ pub struct Conditions {
     pub icmp: bool,
     /// Whether UDP passes.
     pub udp: bool,
+    /// Whether IPv4 passes.
+    pub ipv4: bool,
+    /// Whether IPv6 passes.
+    pub ipv6: bool,
     /// The only TCP port that passes, as with a firewall that knows ssh and nothing else.
     pub only: Option<u16>,
     /// Nothing passes, and nobody is told.
@@ -60,6 +64,8 @@ impl Default for Conditions {
             mtu: None,
             icmp: true,
             udp: true,
+            ipv4: true,
+            ipv6: true,
             only: None,
             down: false,
         }
@@ -74,7 +80,8 @@ impl Conditions {
     }
 
     /// Changes one condition by a word such as `delay=50ms`, `loss=0.2`,
-    /// `burst=4`, `rate=100M`, `mtu=1280`, `icmp=off`, `udp=off`, `only=22` or `down`.
+    /// `burst=4`, `rate=100M`, `mtu=1280`, `icmp=off`, `udp=off`, `ipv6=off`, `only=22` or
+    /// `down`.
     ///
     /// `clear` makes the link perfect again.
     ///
@@ -108,6 +115,8 @@ impl Conditions {
             }
             "icmp" => self.icmp = switch()?,
             "udp" => self.udp = switch()?,
+            "ipv4" => self.ipv4 = switch()?,
+            "ipv6" => self.ipv6 = switch()?,
             "only" if value == "off" => self.only = None,
             "only" => self.only = Some(value.parse().map_err(|_| bad())?),
             "down" => self.down = switch()?,
@@ -139,6 +148,8 @@ impl fmt::Display for Conditions {
         say(self.mtu.is_some(), format!("mtu={}", self.mtu.unwrap_or_default()));
         say(!self.icmp, "icmp=off".to_owned());
         say(!self.udp, "udp=off".to_owned());
+        say(!self.ipv4, "ipv4=off".to_owned());
+        say(!self.ipv6, "ipv6=off".to_owned());
         say(self.only.is_some(), format!("only={}", self.only.unwrap_or_default()));
         say(self.down, "down".to_owned());
         f.write_str(if words.is_empty() { "perfect" } else { "" })?;
@@ -201,7 +212,7 @@ mod tests {
     fn what_is_printed_can_be_said_again() {
         let mut conditions = Conditions::default();
         for word in "delay=50ms jitter=1.5ms loss=0.2 burst=4 rate=1.5M queue=7 reorder=0.1 \
-             reorder-by=3ms duplicate=0.01 mtu=1280 icmp=off udp=off only=22 down"
+             reorder-by=3ms duplicate=0.01 mtu=1280 icmp=off udp=off ipv4=off ipv6=off only=22 down"
             .split_whitespace()
         {
             conditions.set(word).expect(word);

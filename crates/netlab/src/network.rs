@@ -209,8 +209,10 @@ impl Link {
             return None;
         };
         let conditions = *self.pipe(direction).conditions();
+        let family = if header.source.is_ipv4() { conditions.ipv4 } else { conditions.ipv6 };
         let walled = packet.get(self.prefix..).is_some_and(|packet| {
-            (!conditions.udp && header.protocol == packet::UDP)
+            !family
+                || (!conditions.udp && header.protocol == packet::UDP)
                 || conditions.only.is_some_and(|only| packet::is_other_tcp(packet, &header, only))
         });
         if walled {
@@ -293,6 +295,18 @@ mod tests {
         network.handle_packet(now, LINK, Side::Client, own.clone());
         assert_eq!(drain(&mut network, now), [(Side::Server, own)]);
         assert_eq!(network.counters(LINK, Direction::Up).refused, 1);
+    }
+
+    #[test]
+    fn a_family_of_addresses_can_be_turned_away() {
+        let conditions = Conditions { ipv4: false, ..Conditions::default() };
+        let (mut network, now) = network(LinkConfig::both(conditions));
+        network.handle_packet(now, LINK, Side::Client, udp((NEAR, 1), (FAR, 2), b"x"));
+        assert_eq!(drain(&mut network, now), []);
+        let ipv6 = Conditions { ipv4: true, ipv6: false, ..conditions };
+        network.set_conditions(LINK, Direction::Up, ipv6);
+        network.handle_packet(now, LINK, Side::Client, udp((NEAR, 1), (FAR, 2), b"x"));
+        assert_eq!(drain(&mut network, now).len(), 1);
     }
 
     #[test]

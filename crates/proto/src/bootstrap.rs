@@ -5,6 +5,8 @@
 //! themselves from `Debug` and wipe their memory, and errors never quote text
 //! that could be part of one.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -92,6 +94,8 @@ wire_struct! {
         "ProxyMode" => proxy_mode: String,
         /// Echo of `--mtu`.
         "MTU" => mtu: u16,
+        /// Further addresses it listens at, with the same port (extension `addresses`).
+        "Addrs" => addrs: Vec<String>,
         /// Extensions granted; see [`crate::ext`].
         "Ext" => ext: Vec<String>,
     }
@@ -112,6 +116,10 @@ pub const MODE_QUIC: &str = "QUIC";
 pub const MODE_KCP: &str = "KCP";
 /// The `ProxyMode` of a TCP server.
 pub const PROXY_MODE_TCP: &str = "TCP";
+
+/// Most further addresses that a server names and a client listens to: each one that leads nowhere
+/// costs time whenever a path is looked for.
+pub const MAX_ADDRESSES: usize = 4;
 
 /// The flag by which the client sets the size of a terminal's output log, in
 /// bytes (DESIGN D7). Servers that do not know it step over it.
@@ -140,6 +148,15 @@ impl ServerInfo {
     #[must_use]
     pub fn is_tcp(&self) -> bool {
         self.proxy_mode == PROXY_MODE_TCP
+    }
+
+    /// Returns the further addresses of the server, at most [`MAX_ADDRESSES`]; what is no address
+    /// that a packet can be sent to is left out.
+    #[must_use]
+    pub fn further_addresses(&self) -> Vec<IpAddr> {
+        let read = self.addrs.iter().filter_map(|text| text.parse().ok());
+        let fit = read.filter(|ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast());
+        fit.take(MAX_ADDRESSES).collect()
     }
 
     /// Returns the extensions granted.

@@ -38,11 +38,13 @@ pub enum Ext {
     Tcp,
     /// A server on the way says farewell to the servers behind it for a client that was killed.
     Farewell,
+    /// The server listens at its other addresses as well, and names them.
+    Addresses,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Early,
         Self::Command,
         Self::Modes,
@@ -54,6 +56,7 @@ impl Ext {
         Self::Silence,
         Self::Tcp,
         Self::Farewell,
+        Self::Addresses,
     ];
 
     /// Returns the name on the wire.
@@ -71,6 +74,7 @@ impl Ext {
             Self::Silence => "silence",
             Self::Tcp => "tcp",
             Self::Farewell => "farewell",
+            Self::Addresses => "addresses",
         }
     }
 }

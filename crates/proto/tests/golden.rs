@@ -62,9 +62,24 @@ fn with_no_extension_our_info_has_the_reference_s_fields_only() {
         extended,
         format!(
             "{},\"Ext\":[\"early\",\"command\",\"modes\",\"signal\",\"goodbye\",\"rekey\",\
-             \"listen\",\"loss\",\"silence\",\"tcp\"]}}",
+             \"listen\",\"loss\",\"silence\",\"tcp\",\"farewell\",\"addresses\"]}}",
             &plain[..plain.len() - 1]
         )
     );
     assert_eq!(decode(extended.as_bytes()).ext_set(), ExtSet::all());
+}
+
+#[test]
+fn further_addresses_are_read_as_far_as_they_are_some_and_are_few() {
+    let mut info = decode(&read("server-info.bin"));
+    assert_eq!(info.further_addresses(), [] as [std::net::IpAddr; 0]);
+    let addrs = ["192.0.2.7", "::", "a name", "2001:db8::7", "224.0.0.1", "192.0.2.8"];
+    info.addrs = addrs.map(String::from).to_vec();
+    let json = info.to_json();
+    assert!(json.ends_with(",\"192.0.2.8\"]}"), "{json}");
+    let expected: [std::net::IpAddr; 3] =
+        ["192.0.2.7", "2001:db8::7", "192.0.2.8"].map(|ip| ip.parse().unwrap());
+    assert_eq!(decode(json.as_bytes()).further_addresses(), expected);
+    info.addrs = (0..9).map(|last| format!("192.0.2.{last}")).collect();
+    assert_eq!(info.further_addresses().len(), 4);
 }

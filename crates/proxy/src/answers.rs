@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::path::Carrier;
-use crate::timers::{ANSWER_LULL, ANSWER_MIN};
+use crate::timers::{ACKNOWLEDGED, ANSWER_LULL, ANSWER_MIN};
 
 /// Packets kept to be sent again by the next path: what a person types in a
 /// few round trips.
@@ -33,6 +33,8 @@ pub(crate) struct Answers {
     heard: Option<Instant>,
     /// Packets accepted of late that may yet be acknowledged.
     acknowledgements: u32,
+    /// Nothing was sent since something was accepted: an acknowledgement may be late.
+    owes: bool,
     /// How long an answer takes, smoothed.
     usual: Option<Duration>,
 }
@@ -49,14 +51,18 @@ impl Answers {
         if self.heard.is_none_or(|heard| now >= heard + ANSWER_LULL) {
             self.acknowledgements = 0;
         }
+        self.owes &= self.heard.is_some_and(|heard| now < heard + ACKNOWLEDGED);
         for packet in packets {
             match self.acknowledgements.checked_sub(1) {
                 Some(left) => self.acknowledgements = left,
                 None => {
                     self.since.get_or_insert(now);
-                    self.silent_since.get_or_insert(now);
+                    if !self.owes {
+                        self.silent_since.get_or_insert(now);
+                    }
                 }
             }
+            self.owes = false;
             if keep && packet.len() <= KEPT_BYTES && self.unanswered.len() < KEPT_PACKETS {
                 self.unanswered.push_back(packet.to_vec());
             }
@@ -70,6 +76,7 @@ impl Answers {
             self.usual = Some(self.usual.map_or(took, |usual| usual * 7 / 8 + took / 8));
         }
         self.silent_since = None;
+        self.owes = true;
         self.heard = Some(now);
         self.acknowledgements = self.acknowledgements.saturating_add(1);
         self.unanswered.clear();
@@ -99,6 +106,11 @@ impl Answers {
         // whose own handshake may be lost, would be the worse choice.
         (carrier == Carrier::Udp).then_some(())?;
         Some(self.since? + ANSWER_MIN.max(2 * self.usual.unwrap_or_default()))
+    }
+
+    /// Returns how long an answer takes, if any came so far.
+    pub(crate) const fn usual(&self) -> Option<Duration> {
+        self.usual
     }
 
     /// Returns the small packets that nobody has answered yet, oldest first.
@@ -147,6 +159,17 @@ mod tests {
         answers.on_accepted(start + 100 * MS);
         send(&mut answers, start + 150 * MS, b"a keystroke after a lull");
         assert_eq!(answers.overdue_at(Carrier::Udp), Some(start + 400 * MS));
+    }
+
+    #[test]
+    fn one_late_acknowledgement_is_no_silence_and_what_follows_it_is() {
+        let start = Instant::now();
+        let mut answers = Answers::default();
+        answers.on_accepted(start);
+        send(&mut answers, start + 400 * MS, b"an acknowledgement, held up");
+        assert_eq!(answers.silent_since(), None);
+        send(&mut answers, start + 500 * MS, b"a repetition of a keystroke");
+        assert_eq!(answers.silent_since(), Some(start + 500 * MS));
     }
 
     #[test]

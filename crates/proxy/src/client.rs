@@ -42,6 +42,7 @@ mod state;
 #[cfg(test)]
 mod table;
 mod transitions;
+mod ways;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +54,7 @@ use proto::path_auth::PathAuth;
 pub use event::{Config, Event, RenewReason};
 use search::{ErrorSpacing, Search, Tries};
 use state::State;
+use ways::Ways;
 
 use crate::answers::Answers;
 use crate::path::{Carrier, Change, Path, Pending, Route, Routes, SocketId, Verdict};
@@ -68,8 +70,8 @@ pub struct Client {
     state: State,
     serial: PathSerial,
     next_path: u64,
-    /// Index of the candidate to ask next.
-    candidate: usize,
+    /// What is asked next.
+    ways: Ways,
     /// The path before the one in use, still read until the given time.
     draining: Option<(PathId, Instant)>,
     /// The network of the last proven path.
@@ -101,7 +103,7 @@ impl Client {
             state: State::Idle,
             serial: PathSerial(0),
             next_path: 0,
-            candidate: 0,
+            ways: Ways::default(),
             draining: None,
             network: None,
             contact: None,
@@ -183,8 +185,8 @@ impl Client {
     /// Reports that the socket asked for with [`Event::Open`] is there.
     pub fn handle_opened(&mut self, now: Instant, path: PathId, local: Option<IpAddr>) {
         let Some(attempt) = self.attempt_mut().filter(|a| a.id == path) else { return };
-        let (socket, remote) = (SocketId(path.0), attempt.remote);
-        let carrier = attempt.means.carrier;
+        let (socket, remote) = (SocketId(path.0), attempt.way.remote);
+        let carrier = attempt.way.means.carrier;
         attempt.route = Some(Route { carrier, socket, remote, local_ip: local });
         attempt.next_auth = Some(now);
     }
@@ -197,7 +199,8 @@ impl Client {
         if self.attempt().is_some_and(|a| a.id == path) {
             self.last_error = Some(error);
             // What else there is to try has not failed yet.
-            let until = if self.has_others() { now } else { self.errors.next(now) };
+            let has_others = self.ways.has_others(&self.config);
+            let until = if has_others { now } else { self.errors.next(now) };
             self.give_up_attempt(until);
             self.handle_timeout(now);
             return;
@@ -239,11 +242,9 @@ impl Client {
             }
             state @ (State::Connecting { .. } | State::Roaming { .. } | State::Down { .. }) => {
                 self.state = state;
-                // What changed is the network: the candidate is not to blame.
-                let candidate = self.candidate;
                 self.offline = false;
+                self.ways.on_network(&self.config);
                 self.drop_attempt(now);
-                self.candidate = candidate;
                 self.handle_timeout(now);
             }
             state @ (State::Idle | State::Ended) => self.state = state,
@@ -272,10 +273,14 @@ impl Client {
     /// Replaces the candidates, for instance after resolving the name anew.
     /// Takes effect with the next attempt; an empty list is ignored.
     pub fn set_candidates(&mut self, candidates: Vec<SocketAddr>) {
-        if !candidates.is_empty() && candidates != self.config.candidates {
-            self.config.candidates = candidates;
-            self.candidate = 0;
+        if candidates.is_empty() || candidates == self.config.candidates {
+            return;
         }
+        // A resolver may give the same ones in another order each time.
+        if candidates.iter().any(|candidate| !self.config.candidates.contains(candidate)) {
+            self.ways.on_other_addresses();
+        }
+        self.config.candidates = candidates;
     }
 
     /// Ends the machine; all sockets are to be closed.
@@ -342,7 +347,7 @@ impl Client {
             // In the first connect the next candidate is due at once.
             let first = matches!(self.state, State::Connecting { .. });
             self.last_error = None;
-            let at_once = first || self.has_others();
+            let at_once = first || self.ways.has_others(&self.config);
             self.give_up_attempt(if at_once { now } else { now + RETRY_PAUSE });
         }
         if self.try_at().is_some_and(|at| now >= at) {
@@ -468,6 +473,15 @@ impl Client {
         self.attempt().is_some_and(|a| a.id == path)
             || self.live().is_some_and(|l| l.path.id == path)
             || self.draining.is_some_and(|(id, _)| id == path)
+    }
+
+    /// Returns where a path that is asked for or in use leads; none for a wire, which leads where
+    /// its opener wants.
+    #[must_use]
+    pub fn remote_of(&self, path: PathId) -> Option<SocketAddr> {
+        let asked = self.attempt().filter(|a| a.id == path && !a.way.means.is_wire);
+        let live = || self.live().filter(|l| l.path.id == path).map(|l| l.path.route.remote);
+        asked.map(|a| a.way.remote).or_else(live)
     }
 
     /// Returns when the peer was last known to be alive.

@@ -52,8 +52,16 @@ pub const ANSWER_MIN: Duration = Duration::from_millis(250);
 /// QUIC delays those by 25 ms at most, KCP by less.
 pub const ANSWER_LULL: Duration = Duration::from_millis(50);
 
-/// How long one means gets before the next one has its turn, where there are several.
+/// By then what came in has been acknowledged, however busy the process is.
+pub const ACKNOWLEDGED: Duration = Duration::from_millis(500);
+
+/// How long one way of reaching the server gets at least, before the next one has its turn. It
+/// grows from round to round.
 pub const MEANS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many round trips, where it is known how long one takes, each way gets at least: TCP needs
+/// two, and a lost packet should not be the end.
+pub const PATIENCE_TRIPS: u32 = 3;
 
 /// First and largest pause between attempts at the best means while another one is in use.
 pub const TRY_SPACING_MIN: Duration = Duration::from_secs(1);

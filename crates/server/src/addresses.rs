@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
+use proto::bootstrap::MAX_ADDRESSES;
+
 use crate::cli::Family;
 
 /// Sockets of one kind, all on the same port.
@@ -41,11 +43,7 @@ pub fn choose(
     if let Some(address) = ssh_connection.and_then(login_address).filter(is_bindable) {
         return vec![address];
     }
-    let fits = |address: &&SocketAddr| match family {
-        Family::Any => true,
-        Family::V4 => address.is_ipv4(),
-        Family::V6 => address.is_ipv6(),
-    };
+    let fits = |address: &&SocketAddr| family.allows(address);
     let all: Vec<_> = interfaces.iter().filter(fits).copied().filter(is_bindable).collect();
     if !all.is_empty() {
         return all;
@@ -53,6 +51,43 @@ pub fn choose(
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let use_v6 = family == Family::V6 || (family == Family::Any && is_bindable(&v6));
     vec![if use_v6 { v6 } else { SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) }]
+}
+
+/// Returns the addresses by which a client may reach this host beside the chosen one (extension
+/// `addresses`), those of the other family first: it is a family that goes away with a change of
+/// network. None if the login came from this machine.
+pub fn further(
+    chosen: &[SocketAddr],
+    interfaces: &[SocketAddr],
+    family: Family,
+) -> Vec<SocketAddr> {
+    if chosen.iter().any(|address| address.ip().is_loopback()) {
+        return Vec::new();
+    }
+    let mut further: Vec<SocketAddr> = interfaces
+        .iter()
+        .filter(|address| is_reachable(address.ip()) && family.allows(address))
+        .filter(|address| !chosen.iter().any(|chosen| chosen.ip() == address.ip()))
+        .copied()
+        .collect();
+    further.sort_by_key(|address| chosen.iter().any(|one| one.is_ipv4() == address.is_ipv4()));
+    further.truncate(MAX_ADDRESSES);
+    further
+}
+
+/// Returns those of the addresses listened at that a client may reach.
+pub fn reachable(chosen: &[SocketAddr]) -> Vec<IpAddr> {
+    let ips = chosen.iter().map(SocketAddr::ip);
+    ips.filter(|ip| is_reachable(*ip)).take(MAX_ADDRESSES).collect()
+}
+
+/// Whether an address means the same on other hosts.
+fn is_reachable(ip: IpAddr) -> bool {
+    let is_near = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !(is_near || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
 /// Reads the server's address, the third field, with its IPv6 zone if it has one.
@@ -118,6 +153,38 @@ pub fn bind_beside(addresses: &[SocketAddr], port: u16) -> Option<Vec<TcpListene
     Some(listeners)
 }
 
+/// Binds what can be bound of further addresses, on the port that is in use already, and returns
+/// which those are. `beside` are the TCP listeners beside UDP sockets.
+pub fn bind_further(
+    further: &[SocketAddr],
+    port: u16,
+    sockets: &mut Sockets,
+    beside: Option<&mut Vec<TcpListener>>,
+) -> Vec<IpAddr> {
+    let mut bound = Vec::new();
+    let mut beside = beside;
+    for address in further {
+        let mut address = *address;
+        address.set_port(port);
+        let added = match sockets {
+            Sockets::Udp(sockets) => UdpSocket::bind(address).map(|socket| sockets.push(socket)),
+            Sockets::Tcp(listeners) => TcpListener::bind(address).map(|one| listeners.push(one)),
+        };
+        match added {
+            Ok(()) => bound.push(address.ip()),
+            // Taken there: one address less.
+            Err(error) => {
+                tracing::debug!(%address, %error, "not listened at");
+                continue;
+            }
+        }
+        if let Some(listeners) = &mut beside {
+            listeners.extend(TcpListener::bind(address));
+        }
+    }
+    bound
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +218,37 @@ mod tests {
         assert_eq!(got, [SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))]);
         let got = choose(None, &[], Family::V4);
         assert_eq!(got, [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))]);
+    }
+
+    #[test]
+    fn further_addresses_are_those_that_others_can_reach_the_other_family_first() {
+        let all =
+            ["127.0.0.1", "192.0.2.1", "192.0.2.2", "169.254.1.1", "::1", "fe80::1", "2001:db8::1"]
+                .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0));
+        let named = |chosen: &[SocketAddr], family| -> Vec<_> {
+            further(chosen, &all, family).iter().map(|one| one.ip().to_string()).collect()
+        };
+        assert_eq!(named(&all[1..2], Family::Any), ["2001:db8::1", "192.0.2.2"]);
+        assert_eq!(named(&all[6..], Family::Any), ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(named(&all[1..2], Family::V4), ["192.0.2.2"]);
+        assert!(named(&all[..1], Family::Any).is_empty(), "the client is on this machine");
+        let many: Vec<_> = (1..20).map(|n| SocketAddr::from(([192, 0, 2, n], 0))).collect();
+        assert_eq!(further(&many[..1], &many, Family::Any).len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn a_further_address_whose_port_is_taken_is_left_out() {
+        let mut sockets = Sockets::Udp(vec![UdpSocket::bind(v4(1)).unwrap()]);
+        let Sockets::Udp(first) = &sockets else { panic!("UDP") };
+        let port = first[0].local_addr().unwrap().port();
+        let mut taken = v4(4);
+        taken.set_port(port);
+        let _taken = UdpSocket::bind(taken).unwrap();
+        let mut beside = Vec::new();
+        let bound = bind_further(&[v4(4), v4(5)], port, &mut sockets, Some(&mut beside));
+        assert_eq!(bound, [v4(5).ip()]);
+        let Sockets::Udp(all) = sockets else { panic!("UDP") };
+        assert_eq!((all.len(), beside.len()), (2, 1));
     }
 
     #[test]

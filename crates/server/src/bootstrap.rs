@@ -121,10 +121,19 @@ impl Server {
         let connection = std::env::var("SSH_CONNECTION").ok();
         let interfaces = interface_addresses();
         let chosen = addresses::choose(connection.as_deref(), &interfaces, options.family);
-        let (sockets, port) = addresses::bind(&chosen, candidates, options.tcp, list)?;
+        let (mut sockets, port) = addresses::bind(&chosen, candidates, options.tcp, list)?;
         let wants_tcp = !options.tcp && options.extensions.has(Ext::Tcp);
-        let beside = wants_tcp.then(|| addresses::bind_beside(&chosen, port)).flatten();
+        let mut beside = wants_tcp.then(|| addresses::bind_beside(&chosen, port)).flatten();
         let mut options = options.clone();
+        let further = match options.extensions.has(Ext::Addresses) {
+            false => Vec::new(),
+            // All there are: the login's is not among them.
+            true if chosen.len() > 1 => addresses::reachable(&chosen),
+            true => {
+                let further = addresses::further(&chosen, &interfaces, options.family);
+                addresses::bind_further(&further, port, &mut sockets, beside.as_mut())
+            }
+        };
         if beside.is_none() {
             options.extensions = options.extensions.without(Ext::Tcp);
         }
@@ -134,7 +143,9 @@ impl Server {
         fill_random(&mut *key)?;
         let (client_id, server_id) = (ClientId(random_id()?), ServerId(random_id()?));
         let keys = Keys::generate(options)?;
-        let info = server_info(options, port, client_id, server_id, &*key, &keys);
+        let ids = (client_id, server_id);
+        let addrs = further.iter().map(ToString::to_string).collect();
+        let info = ServerInfo { addrs, ..server_info(options, port, ids, &*key, &keys) };
 
         let config = ServerConfig { client_id, server_id, proxy_key: proxy::ProxyKey::new(*key) };
         let (proxy, events) = match sockets {
@@ -310,8 +321,7 @@ impl Keys {
 fn server_info(
     options: &Options,
     port: u16,
-    client_id: ClientId,
-    server_id: ServerId,
+    (client_id, server_id): (ClientId, ServerId),
     key: &[u8],
     keys: &Keys,
 ) -> ServerInfo {

@@ -5,6 +5,7 @@
 //! `--x=y`, no bundling), unknown words are ignored, an argument that begins
 //! with `-` is never a value, and a number that does not parse counts as absent.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::bootstrap::OUTPUT_LOG_FLAG;
@@ -61,6 +62,18 @@ pub enum Family {
     V4,
     /// IPv6 only.
     V6,
+}
+
+impl Family {
+    /// Returns whether an address is of this family.
+    #[must_use]
+    pub const fn allows(self, address: &SocketAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
 }
 
 /// How long to wait for a client unless told otherwise.

@@ -3,7 +3,6 @@
 //! On every host it is the same: log in; if UDP is wanted there, start tsshd and move over.
 //! Not here: what is done at the destination.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use tokio::time::timeout;
@@ -13,7 +12,7 @@ use super::{BOOTSTRAP_TERM, Run, ViaSystem};
 use crate::bootstrap::{self, Started};
 use crate::config::{Proxy, Settings, UdpMode, UdpProxyMode};
 use crate::guard::Farewell;
-use crate::link::{Link, LinkError, Way};
+use crate::link::{Link, LinkError, Near, Way};
 use crate::login::{self, Login, LoginError};
 use crate::remote::idle::Timed;
 use crate::remote::renewed::Renewed;
@@ -213,7 +212,10 @@ impl Run {
             return Way::by_command(settings, template).map_err(failed);
         }
         let peer = login.peer_addr();
-        peer.map(Way::Direct).ok_or(Failure::Link(LinkError::Malformed("address of the login")))
+        let peer = peer.ok_or(Failure::Link(LinkError::Malformed("address of the login")))?;
+        let round_trip = login.round_trip();
+        let name = Some((settings.host_name.clone(), settings.address_family));
+        Ok(Way::Direct(Near { peer, round_trip, name }))
     }
 
     async fn log_in(
@@ -265,7 +267,7 @@ impl Run {
             };
         let way = match way {
             Some(way) => way,
-            None => Way::Direct(address(settings).await?),
+            None => Way::Direct(near(settings).await?),
         };
         let Started { info, session } = started;
         let link = Link::connect_by(info, &way, None, &settings.udp).await;
@@ -304,10 +306,11 @@ impl Run {
 }
 
 /// Looks up where the destination is, which a login by another program does not tell.
-async fn address(settings: &Settings) -> Result<SocketAddr, Failure> {
+async fn near(settings: &Settings) -> Result<Near, Failure> {
     let (host, family) = (settings.host_name.as_str(), settings.address_family);
     let found = system::address_of(host, |address| family.allows(address)).await;
-    found.map_err(|reason| Failure::Login(LoginError::Resolve { host: host.to_owned(), reason }))
+    let failed = |reason| Failure::Login(LoginError::Resolve { host: host.to_owned(), reason });
+    Ok(Near { name: Some((host.to_owned(), family)), ..Near::from(found.map_err(failed)?) })
 }
 
 /// Returns the settings with what the way there asks for: a carrier it can carry, and packets

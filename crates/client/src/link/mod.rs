@@ -46,7 +46,7 @@ use bus::Bus;
 use datagrams::Flows;
 use forward::{Connections, Slots};
 use listen::{Listening, channels, listen};
-pub use way::Way;
+pub use way::{Near, Way};
 
 /// How long the server may take to end the bus after `close` (PROTOCOL §7.7).
 const CLOSE_GRACE: Duration = Duration::from_millis(280);
@@ -153,7 +153,7 @@ impl Link {
         host: SocketAddr,
         settings: &UdpSettings,
     ) -> Result<Self, LinkError> {
-        Self::connect_by(info, &Way::Direct(host), None, settings).await
+        Self::connect_by(info, &Way::Direct(host.into()), None, settings).await
     }
 
     /// Connects to the server described by `info`, whose packets take that way. Where the server
@@ -171,11 +171,13 @@ impl Link {
         let kind = info.transport()?;
         let tcp = info.is_tcp();
         // A wire goes by the name; the proxy only tells addresses apart.
-        let mut addr = match way {
-            Way::Direct(host) => *host,
-            Way::Through(..) | Way::Command(..) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        let near = match way {
+            Way::Direct(near) => near.clone(),
+            Way::Through(..) | Way::Command(..) => {
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()
+            }
         };
-        addr.set_port(info.port);
+        let servers = near.addresses(info.port, &info.further_addresses());
         let proxy_key = ProxyKey::from_slice(info.proxy_key.expose())
             .ok_or(LinkError::Malformed("proxy key"))?;
         let client_id = match info.client_id {
@@ -188,8 +190,13 @@ impl Link {
         let left = ext.has(Ext::Goodbye).then(goodbye).unwrap_or_default();
         let opener = way.opener(info.port, tcp, &left);
         let can_tell = ext.has(Ext::Goodbye) && opener.is_none();
-        let farewell = can_tell.then(|| Farewell { server: addr, tcp, packet: goodbye() });
         let all_ways = ext.has(Ext::Tcp) && !tcp && opener.is_none();
+        let farewell = can_tell.then(|| Farewell {
+            servers: servers.clone(),
+            udp: !tcp,
+            tcp: tcp || all_ways,
+            packet: goodbye(),
+        });
         let through = login.filter(|_| all_ways).map(|login| way::through_login(&login, info.port));
         let may_use_login = through.is_some();
         let mut means = vec![match (tcp, opener.is_some()) {
@@ -207,9 +214,10 @@ impl Link {
             client_id: ClientId(client_id),
             server_id: ServerId(info.server_id),
             proxy_key,
-            candidates: vec![addr],
+            candidates: servers.clone(),
             means,
             connect_timeout: settings.connect_timeout,
+            round_trip: near.round_trip,
             tcp_pipelining: ext.has(Ext::Early),
             patient: opener.is_some(),
             heartbeat_timeout: settings.heartbeat_timeout,
@@ -221,9 +229,12 @@ impl Link {
         }
         .map_err(|source| LinkError::Socket {
             carrier: carrier_name(tcp),
-            addr,
+            addr: near.peer,
             source,
         })?;
+        if let Some(resolver) = near.resolver(&servers, info.port) {
+            proxy.set_resolver(resolver);
+        }
 
         if let Some(class) = settings.traffic_class {
             proxy.set_traffic_class(class);
@@ -248,12 +259,6 @@ impl Link {
                 return Err(silent());
             }
             Err(error) => return Err(error),
-        };
-        let farewell = match proxy.means() {
-            // Nobody dials for us once we are gone.
-            Some(Means { is_wire: true, .. }) => None,
-            Some(means) => farewell.map(|f| Farewell { tcp: means == Means::TCP, ..f }),
-            None => farewell,
         };
         let timeouts = Timeouts::new(
             settings.alive_timeout,

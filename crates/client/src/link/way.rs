@@ -9,23 +9,111 @@
 //! All packets are sealed end to end: a jump host sees what a router sees.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use proto::bootstrap::MAX_ADDRESSES;
 use proxy::client::RenewReason;
-use proxy::driver::{ClientProxy, LinkState, Opener, Wire, WireEnd};
+use proxy::driver::{ClientProxy, LinkState, Opener, Resolver, Wire, WireEnd};
 
 use super::bus::Bus;
-use crate::config::Settings;
+use crate::config::{AddressFamily, Settings};
 use crate::proxy_command::{self, ProxyCommand};
 use crate::remote::{Remote, RemoteDatagrams, RemoteError, RemoteStream, Target};
+
+/// A host that sockets of this machine reach.
+#[derive(Clone, Debug)]
+pub struct Near {
+    /// The address that the login reached. Its port is the login's, and its zone, for link-local
+    /// addresses, is kept.
+    pub peer: SocketAddr,
+    /// How long a round trip took, if it is known.
+    pub round_trip: Option<Duration>,
+    /// The host's name, to be looked up again when it is out of reach, and the family wanted.
+    pub name: Option<(String, AddressFamily)>,
+}
+
+impl From<SocketAddr> for Near {
+    fn from(peer: SocketAddr) -> Self {
+        Self { peer, round_trip: None, name: None }
+    }
+}
+
+impl Near {
+    /// Returns where the server listens, the address of the login first; `further` is what the
+    /// server says.
+    pub(super) fn addresses(&self, port: u16, further: &[IpAddr]) -> Vec<SocketAddr> {
+        let mut first = self.peer;
+        first.set_port(port);
+        let mut addresses = vec![first];
+        // A host that is reached over the internet is not looked for on the network at hand: its
+        // private addresses are somebody else's here.
+        let is_private_too = is_private(self.peer.ip());
+        let fits = |ip: &&IpAddr| !is_local(**ip) && (is_private_too || !is_private(**ip));
+        add(&mut addresses, further.iter().filter(fits).map(|ip| SocketAddr::new(*ip, port)));
+        addresses
+    }
+
+    /// Returns what looks the host's name up again, if it has one.
+    pub(super) fn resolver(&self, known: &[SocketAddr], port: u16) -> Option<Resolver> {
+        let (name, family) = self.name.clone()?;
+        if name.parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        let known = known.to_vec();
+        Some(Arc::new(move || {
+            let (name, known) = (name.clone(), known.clone());
+            Box::pin(async move {
+                match tokio::net::lookup_host((name, port)).await {
+                    Ok(found) => {
+                        let mut addresses = Vec::new();
+                        let found = found.filter(|address| family.allows(address));
+                        add(&mut addresses, found.take(MAX_ADDRESSES).chain(known));
+                        addresses
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the server's name is not looked up again");
+                        Vec::new()
+                    }
+                }
+            })
+        }))
+    }
+}
+
+/// Adds what is not there yet.
+fn add(addresses: &mut Vec<SocketAddr>, more: impl Iterator<Item = SocketAddr>) {
+    for address in more {
+        if !addresses.iter().any(|known| known.ip() == address.ip()) {
+            addresses.push(address);
+        }
+    }
+}
+
+/// Whether an address means this machine or link.
+const fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether an address means different hosts on different networks.
+const fn is_private(ip: IpAddr) -> bool {
+    let is_private = match ip {
+        // RFC 6598: what carriers number their customers with.
+        IpAddr::V4(ip) => ip.is_private() || matches!(ip.octets(), [100, 64..=127, ..]),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    };
+    is_private || is_local(ip)
+}
 
 /// How packets get to the server.
 #[derive(Clone)]
 pub enum Way {
-    /// By sockets of this machine: to the address that the login reached, whose port is the
-    /// login's.
-    Direct(SocketAddr),
+    /// By sockets of this machine.
+    Direct(Near),
     /// Through a jump host, which looks the name up.
     Through(Arc<dyn Remote>, String),
     /// By a command that is told the server's port (PROTOCOL §9.5), as ProxyCommand is the login's.
@@ -74,7 +162,7 @@ impl Way {
     /// Returns the host for messages.
     pub(super) fn host(&self) -> String {
         match self {
-            Self::Direct(addr) => addr.ip().to_string(),
+            Self::Direct(near) => near.peer.ip().to_string(),
             Self::Through(_, host) => host.clone(),
             Self::Command(..) => "the host behind the proxy command".into(),
         }
@@ -223,5 +311,43 @@ fn system_error(error: &RemoteError) -> io::Error {
     match error {
         RemoteError::Refused { reason, .. } => io::Error::other(reason.clone()),
         error => io::Error::other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(peer: &str) -> Near {
+        Near::from(peer.parse::<SocketAddr>().unwrap())
+    }
+
+    #[test]
+    fn the_address_of_the_login_is_first_and_private_ones_count_where_it_is_private_too() {
+        let further = ["192.168.1.9", "2001:db8::9", "203.0.113.9", "fd77::9", "127.0.0.1", "::1"];
+        let further = further.map(|ip| ip.parse().unwrap());
+        let of = |peer: &str| -> Vec<_> {
+            let addresses = near(peer).addresses(61001, &further);
+            assert!(addresses.iter().all(|address| address.port() == 61001));
+            addresses.iter().map(|address| address.ip().to_string()).collect()
+        };
+        assert_eq!(of("203.0.113.9:22"), ["203.0.113.9", "2001:db8::9"]);
+        let all = ["10.0.0.9", "192.168.1.9", "2001:db8::9", "203.0.113.9", "fd77::9"];
+        assert_eq!(of("10.0.0.9:22"), all);
+        assert_eq!(of("100.64.0.9:22").len(), 5);
+        let zoned = near("[fe80::1%3]:22").addresses(61001, &[]);
+        assert_eq!(zoned, ["[fe80::1%3]:61001".parse().unwrap()], "with its zone");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_again_and_an_address_is_not() {
+        let mut near = near("192.0.2.7:22");
+        near.name = Some(("192.0.2.7".into(), AddressFamily::Any));
+        assert!(near.resolver(&[], 61001).is_none());
+        near.name = Some(("localhost".into(), AddressFamily::Inet));
+        let known = near.addresses(61001, &[]);
+        let resolver = near.resolver(&known, 61001).expect("there is a name");
+        let expected = ["127.0.0.1:61001", "192.0.2.7:61001"].map(|at| at.parse().unwrap());
+        assert_eq!(resolver().await, expected);
     }
 }

@@ -6,10 +6,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use host::interfaces;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
 use super::LoginError;
@@ -26,6 +27,8 @@ pub(super) struct Dialled {
     pub(super) peer: Option<SocketAddr>,
     /// When the server must have shown its host key (ConnectTimeout).
     pub(super) deadline: Option<Instant>,
+    /// How long it took to connect, where the connection is a socket of ours.
+    pub(super) round_trip: Option<Duration>,
 }
 
 /// Bytes both ways.
@@ -37,7 +40,7 @@ impl Dialled {
     /// A connection of which only the two ends are known.
     fn limited(settings: &Settings, stream: impl Stream + 'static) -> Self {
         let deadline = settings.connect_timeout.map(|limit| Instant::now() + limit);
-        Self { stream: Box::new(stream), peer: None, deadline }
+        Self { stream: Box::new(stream), peer: None, deadline, round_trip: None }
     }
 }
 
@@ -49,8 +52,7 @@ pub(super) fn through(settings: &Settings, stream: RemoteStream) -> Dialled {
 /// Connects to the ssh server.
 pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
     let Proxy::Command(template) = &settings.proxy else {
-        let (stream, peer, deadline) = connect(settings).await?;
-        return Ok(Dialled { stream: Box::new(stream), peer: Some(peer), deadline });
+        return connect(settings).await;
     };
     let failed = |reason: String| LoginError::ProxyCommand { reason };
     let command = settings.proxy_command(template, settings.port).map_err(failed)?;
@@ -66,9 +68,7 @@ pub(super) async fn dial(settings: &Settings) -> Result<Dialled, LoginError> {
 }
 
 /// Connects to the first address that answers.
-async fn connect(
-    settings: &Settings,
-) -> Result<(TcpStream, SocketAddr, Option<Instant>), LoginError> {
+async fn connect(settings: &Settings) -> Result<Dialled, LoginError> {
     let addresses = resolve(settings).await?;
     let failed = |error: &io::Error| LoginError::Connect {
         host: settings.host_name.clone(),
@@ -80,7 +80,7 @@ async fn connect(
     for attempt in 0..settings.connection_attempts.max(1) {
         if attempt > 0 {
             // OpenSSH waits a second between attempts, too.
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         for &peer in &addresses {
             let deadline = settings.connect_timeout.map(|limit| Instant::now() + limit);
@@ -95,6 +95,7 @@ async fn connect(
             };
             let (host, address) = (&settings.host_name, peer.ip());
             tracing::debug!("Connecting to {host} [{address}] port {}.", peer.port());
+            let began = Instant::now();
             let connected = match deadline {
                 None => socket.connect(peer).await,
                 Some(deadline) => tokio::time::timeout_at(deadline, socket.connect(peer))
@@ -104,7 +105,9 @@ async fn connect(
             match connected {
                 Ok(stream) => {
                     tracing::debug!("Connection established.");
-                    return Ok((stream, peer, deadline));
+                    let (stream, peer) = (Box::new(stream), Some(peer));
+                    let round_trip = Some(began.elapsed());
+                    return Ok(Dialled { stream, peer, deadline, round_trip });
                 }
                 Err(error) => {
                     let why = system_words(&error);

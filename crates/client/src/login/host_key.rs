@@ -68,6 +68,8 @@ pub(super) struct Checker<'a> {
     updatable: bool,
     /// Whether the domain name system knows the key, which is not to say that it can be trusted.
     named_in_dns: bool,
+    /// The key that was accepted.
+    accepted: Option<PublicKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +107,13 @@ impl<'a> Checker<'a> {
             failure: None,
             updatable: false,
             named_in_dns: false,
+            accepted: None,
         }
+    }
+
+    /// Returns the key that was accepted, if one was.
+    pub(super) fn into_accepted(self) -> Option<PublicKey> {
+        self.accepted
     }
 
     fn fingerprint(&self, key: &PublicKey) -> String {
@@ -144,7 +152,9 @@ impl<'a> Checker<'a> {
                 REFUSED
             }
         };
-        !matches!(self.outcome, Outcome::Refused(_))
+        let is_accepted = !matches!(self.outcome, Outcome::Refused(_));
+        self.accepted = is_accepted.then(|| shown.public_key());
+        is_accepted
     }
 
     async fn judge(

@@ -80,6 +80,14 @@ impl KnownHosts {
         self.entries.extend(found);
     }
 
+    /// Leaves nothing of what is known but which keys are revoked, and this key, given as its type
+    /// and wire encoding.
+    pub(super) fn pin(&mut self, kind: String, key: Vec<u8>) {
+        self.entries.retain(|entry| entry.marker == Marker::Revoked);
+        let file = PathBuf::from("(the first login)");
+        self.entries.push(Entry { file, line: 0, marker: Marker::None, kind, key });
+    }
+
     /// Judges a key, given as its wire encoding.
     pub(super) fn check(&self, key: &[u8]) -> Verdict<'_> {
         let same = |entry: &&Entry| entry.key == key;

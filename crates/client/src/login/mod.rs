@@ -54,6 +54,7 @@ pub use algorithms::query;
 pub(crate) use handler::{Connection, Shared, lost_reason};
 pub use known_hosts::count_entries;
 pub use revoked::judge;
+pub use russh::keys::PublicKey as HostKey;
 pub(crate) use ui::printable;
 pub use ui::{Echo, PromptError, Ui};
 
@@ -63,6 +64,8 @@ pub struct Login {
     pub(crate) shared: Arc<Shared>,
     /// Keeps known_hosts up to date; ends with the connection.
     renewal: Option<JoinHandle<()>>,
+    host_key: Option<HostKey>,
+    round_trip: Option<Duration>,
 }
 
 impl Drop for Login {
@@ -77,6 +80,16 @@ impl Login {
     /// Returns the address the connection reached, where the next path may start from.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.shared.peer
+    }
+
+    /// Returns the host key that was accepted.
+    pub fn host_key(&self) -> Option<&HostKey> {
+        self.host_key.as_ref()
+    }
+
+    /// Returns how long it took to connect, which is a round trip; none where somebody else did.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
     }
 
     /// Returns the server's identification, such as `SSH-2.0-OpenSSH_9.2p1 Debian-2`.
@@ -95,7 +108,7 @@ impl Login {
 /// # Cancel safety
 /// Dropping the future closes the connection.
 pub async fn connect(settings: &Settings, ui: &dyn Ui) -> Result<Login, LoginError> {
-    log_in(settings, dial::dial(settings).await?, ui).await
+    log_in(settings, dial::dial(settings).await?, None, ui).await
 }
 
 /// Logs in over a connection that a jump host made; otherwise as [`connect`].
@@ -109,21 +122,50 @@ pub async fn connect_through(
     stream: RemoteStream,
     ui: &dyn Ui,
 ) -> Result<Login, LoginError> {
-    log_in(settings, dial::through(settings, stream), ui).await
+    log_in(settings, dial::through(settings, stream), None, ui).await
+}
+
+/// Logs in to a host again, by a connection that a jump host made if there is one: it must show
+/// the very key that it showed before, whatever known_hosts says of others by now.
+///
+/// # Errors
+/// As [`connect`].
+/// # Cancel safety
+/// As [`connect`].
+pub async fn connect_again(
+    settings: &Settings,
+    stream: Option<RemoteStream>,
+    host_key: &HostKey,
+    ui: &dyn Ui,
+) -> Result<Login, LoginError> {
+    let dialled = match stream {
+        None => dial::dial(settings).await?,
+        Some(stream) => dial::through(settings, stream),
+    };
+    log_in(settings, dialled, Some(host_key), ui).await
 }
 
 async fn log_in(
     settings: &Settings,
     dialled: dial::Dialled,
+    pinned: Option<&HostKey>,
     ui: &dyn Ui,
 ) -> Result<Login, LoginError> {
     let place = host_key::Place::new(settings, dialled.peer);
-    let known = known_hosts::KnownHosts::load(
+    let mut known = known_hosts::KnownHosts::load(
         &settings.user_known_hosts_files,
         &settings.global_known_hosts_files,
         &place.lookup_name,
     );
-    let config = Arc::new(algorithms::russh_config(settings, &expected(settings, &place).await?)?);
+    let mut expected = expected(settings, &place).await?;
+    if let Some(key) = pinned {
+        let blob = key.to_bytes().map_err(|_| LoginError::HostKey)?;
+        for known in [&mut known, &mut expected] {
+            known.pin(kinds::wire_kind(key), blob.clone());
+        }
+    }
+    let round_trip = dialled.round_trip;
+    let config = Arc::new(algorithms::russh_config(settings, &expected)?);
 
     let (events_tx, mut events) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::new(settings, dialled.peer));
@@ -165,7 +207,8 @@ async fn log_in(
             update.asking(&announced.unwrap_or_default(), &handle, ui).await;
         }
     }
-    Ok(Login { handle, shared, renewal })
+    let host_key = checker.into_accepted();
+    Ok(Login { handle, shared, renewal, host_key, round_trip })
 }
 
 /// What is known of the host before it has shown its key, for the order to ask for keys in.

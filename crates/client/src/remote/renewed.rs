@@ -19,7 +19,7 @@ use super::{
 use crate::config::answers::Answers;
 use crate::config::forward::Listen;
 use crate::config::{Settings, StrictHostKeyChecking};
-use crate::login::{self, Echo, Login, PromptError, Ui};
+use crate::login::{self, Echo, HostKey, Login, PromptError, Ui};
 
 /// How long a login may take to open a connection before it counts as gone. A jump host that is
 /// merely slow to connect costs a login; a dead one would cost a quarter of an hour.
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A jump host that is logged in to again when need be.
 pub struct Renewed {
     settings: Settings,
+    /// What the host must show again.
+    host_key: Option<HostKey>,
     /// The jump host before it.
     before: Option<Arc<dyn Remote>>,
     login: Mutex<Option<Arc<Login>>>,
@@ -39,11 +41,14 @@ impl Renewed {
     pub fn new(login: Login, settings: &Settings, before: Option<Arc<dyn Remote>>) -> Self {
         let mut settings = settings.clone();
         // Somebody may be typing into a program by then: nothing is asked, and no host is taken
-        // whose key is not known, or is another one now. No password goes out unseen.
+        // that does not show the key it showed before. No password goes out unseen.
         settings.batch_mode = true;
         settings.strict_host_key_checking = StrictHostKeyChecking::Yes;
+        settings.host_keys.command = None;
+        settings.host_keys.check_ip = false;
         settings.answers = Answers::default();
-        Self { settings, before, login: Mutex::new(Some(Arc::new(login))) }
+        let host_key = login.host_key().cloned();
+        Self { settings, host_key, before, login: Mutex::new(Some(Arc::new(login))) }
     }
 
     async fn dial_anew(&self, target: Target) -> Result<RemoteStream, RemoteError> {
@@ -62,17 +67,21 @@ impl Renewed {
     }
 
     async fn log_in(&self) -> Result<Login, RemoteError> {
-        let made = match &self.before {
-            None => login::connect(&self.settings, &Nobody).await,
+        let gone = |reason: String| RemoteError::Lost {
+            reason: format!("jump host {}: {reason}", self.settings.original_host),
+        };
+        let Some(host_key) = &self.host_key else {
+            return Err(gone("its host key is not known".into()));
+        };
+        let stream = match &self.before {
+            None => None,
             Some(before) => {
                 let (host, port) = (self.settings.host_name.clone(), self.settings.port);
-                let stream = before.dial(Target::Tcp { host, port }).await?;
-                login::connect_through(&self.settings, stream, &Nobody).await
+                Some(before.dial(Target::Tcp { host, port }).await?)
             }
         };
-        made.map_err(|error| RemoteError::Lost {
-            reason: format!("jump host {}: {error}", self.settings.original_host),
-        })
+        let made = login::connect_again(&self.settings, stream, host_key, &Nobody).await;
+        made.map_err(|error| gone(error.to_string()))
     }
 
     fn cannot(&self) -> RemoteError {

@@ -20,14 +20,19 @@ pub struct Config {
     /// The key that auth packets are sealed with.
     pub proxy_key: ProxyKey,
     /// How paths are opened, best first; never empty. Every one is tried at every address
-    /// before any is tried again, and while another one than the first is in use, the first is
-    /// tried at times (DESIGN D4). Default UDP alone.
+    /// before any is tried again (a wire only once, as it leads where its opener wants), and while
+    /// another one than the first is in use, the first is tried at times (DESIGN D4). Default UDP
+    /// alone.
     pub means: Vec<Means>,
     /// Addresses of the server, best first; tried one at a time.
     pub candidates: Vec<SocketAddr>,
-    /// How long the first connect, and each later attempt, may take. Several
-    /// candidates share it. Default [`CONNECT_TIMEOUT`].
+    /// How long the first connect, and each later attempt, may take. Where there are several
+    /// ways, each gets a little of it first, and more from round to round. Default
+    /// [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
+    /// How long a round trip to the server takes, if something is known: on a slow link every
+    /// way is waited for longer. Default unknown.
+    pub round_trip: Option<Duration>,
     /// Whether packets may follow the auth frame of a TCP connection at once. A
     /// reference server reads the first frame with a single call, so it has to
     /// be alone until its ack has come; ours takes it apart. Default no.
@@ -60,6 +65,7 @@ impl Config {
             means: vec![Means::UDP],
             candidates,
             connect_timeout: CONNECT_TIMEOUT,
+            round_trip: None,
             tcp_pipelining: false,
             patient: false,
             heartbeat_timeout: HEARTBEAT_TIMEOUT,
@@ -107,6 +113,8 @@ pub enum Event {
     },
     /// An attempt to get a new path failed; another one follows.
     AttemptFailed {
+        /// Where it led; none for a wire, which leads where its opener wants.
+        remote: Option<SocketAddr>,
         /// The I/O error, for display; none if there was simply no answer.
         error: Option<String>,
     },

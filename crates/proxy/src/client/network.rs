@@ -53,10 +53,8 @@ impl Client {
             }
             state => {
                 self.state = state;
-                // What changed is the network: the candidate is not to blame.
-                let candidate = self.candidate;
+                self.ways.on_network(&self.config);
                 self.drop_attempt(now);
-                self.candidate = candidate;
                 self.handle_timeout(now);
             }
         }
@@ -69,9 +67,7 @@ impl Client {
             State::Up { live } => self.state = State::Roaming { live, search: Search::Waiting },
             state => {
                 self.state = state;
-                let candidate = self.candidate;
                 self.drop_attempt(now);
-                self.candidate = candidate;
                 if let Some(search) = self.search_mut() {
                     *search = Search::Waiting;
                 }

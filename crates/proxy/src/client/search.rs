@@ -1,9 +1,9 @@
 //! The parts of the client's state: a path in use, and the search for one.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::path::{Means, Path, Route};
+use super::ways::Way;
+use crate::path::{Path, Route};
 use crate::socket::PathId;
 use crate::timers::{CALM, ERROR_SPACING_MAX, ERROR_SPACING_MIN, TRY_SPACING_MAX, TRY_SPACING_MIN};
 
@@ -29,12 +29,9 @@ pub(super) enum Search {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) id: PathId,
-    /// Its place among all means at all addresses.
-    pub(super) index: usize,
-    pub(super) means: Means,
+    pub(super) way: Way,
     /// Made to find out if the best means works again; the path in use is good enough.
     pub(super) is_try: bool,
-    pub(super) remote: SocketAddr,
     pub(super) began: Instant,
     pub(super) deadline: Instant,
     /// The way there, once the socket is open.

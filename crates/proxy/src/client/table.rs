@@ -33,7 +33,7 @@ fn name(client: &Client) -> &'static str {
 fn event_name(event: &Event) -> &str {
     match event {
         // The test's own mark: the state in between.
-        Event::AttemptFailed { error: Some(state) } if !state.is_empty() => state,
+        Event::AttemptFailed { error: Some(state), .. } if !state.is_empty() => state,
         Event::Open { .. } => "open",
         Event::Close { .. } => "close",
         Event::Proven { change: Change::First, .. } => "first",
@@ -117,7 +117,8 @@ fn every_event_in_every_state() {
         ("other route", |c, now, _| c.handle_network(now, |_| Some([192, 0, 2, 2].into()))),
         ("no route, route", |c, now, _| {
             c.handle_network(now, |_| None);
-            c.events.push_back(Event::AttemptFailed { error: Some(name(c).to_owned()) });
+            c.events
+                .push_back(Event::AttemptFailed { remote: None, error: Some(name(c).to_owned()) });
             c.handle_network(now, |_| Some(OURS));
         }),
         ("slept a minute", |c, now, _| c.handle_clock_jump(now, 60 * SECOND)),

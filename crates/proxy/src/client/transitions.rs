@@ -2,17 +2,18 @@
 //!
 //! Private steps of the ways in; each leaves the state whole.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::path_auth::PathAck;
 
 use super::search::{Attempt, Live, Search};
 use super::state::State;
+use super::ways::Way;
 use super::{Client, Event};
 use crate::path::{Carrier, Change, Path, Route};
 use crate::seal::SEALED_LEN;
 use crate::socket::PathId;
-use crate::timers::{CANDIDATE_MIN, DRAIN, DUMMY_INTERVAL, MEANS_PATIENCE, RETRY_PAUSE};
+use crate::timers::{DRAIN, DUMMY_INTERVAL, RETRY_PAUSE};
 
 impl Client {
     /// Writes the next packet into `buf` that the path in use was given but
@@ -66,8 +67,8 @@ impl Client {
 
     /// The path being asked for is proven: use it.
     pub(super) fn on_proven(&mut self, now: Instant) {
-        let found = self.attempt().and_then(|a| Some((a.id, a.index, a.route?)));
-        let Some((id, index, route)) = found else { return };
+        let found = self.attempt().and_then(|a| Some((a.id, a.way, a.route?)));
+        let Some((id, way, route)) = found else { return };
         let (old, was_down) = match &self.state {
             State::Roaming { live, .. } => (Some(*live), false),
             State::Down { old, .. } => (*old, true),
@@ -84,8 +85,8 @@ impl Client {
             Some(_) if was_down => Change::Restored { same_network },
             Some(_) => Change::Moved { same_network },
         };
-        self.candidate = index;
-        let is_best = index < self.config.candidates.len();
+        self.ways.on_proven(way);
+        let is_best = self.config.means.first() == Some(&way.means);
         self.tries.on_proven(now, is_best, same_network);
         let path = Path { id, route };
         let next_dummy = (route.carrier == Carrier::Udp).then_some(now + DUMMY_INTERVAL);
@@ -114,9 +115,10 @@ impl Client {
         }
     }
 
-    /// Begins to ask for a new path, at the candidate whose turn it is.
+    /// Begins to ask for a new path, in the way whose turn it is.
     pub(super) fn ask(&mut self, now: Instant) -> Search {
-        self.ask_at(now, self.candidate, false)
+        let patience = self.ways.patience(&self.config, self.round_trip());
+        self.ask_by(now, self.ways.next(&self.config), patience, false)
     }
 
     /// Begins to ask by the best means, while another one is in use.
@@ -124,37 +126,35 @@ impl Client {
         let State::Up { live } = &self.state else { return };
         let live = *live;
         self.tries.on_try(now);
-        let search = self.ask_at(now, 0, true);
+        let patience = self.ways.patience_of_try(&self.config, self.round_trip());
+        let way = self.ways.next_better(&self.config);
+        let search = self.ask_by(now, way, patience, true);
         self.state = State::Roaming { live, search };
     }
 
-    fn ask_at(&mut self, now: Instant, index: usize, is_try: bool) -> Search {
-        let candidates = self.config.candidates.len();
-        let ways = self.ways();
-        let index = index.checked_rem(ways).unwrap_or(0);
-        let remote = index.checked_rem(candidates).and_then(|i| self.config.candidates.get(i));
-        let means = index.checked_div(candidates).and_then(|i| self.config.means.get(i));
-        let (Some(&remote), Some(&means)) = (remote, means) else {
+    fn ask_by(
+        &mut self,
+        now: Instant,
+        way: Option<Way>,
+        patience: Duration,
+        is_try: bool,
+    ) -> Search {
+        let Some(way) = way else {
             self.last_error = Some("no address to connect to".into());
             return Search::Pausing { until: now + RETRY_PAUSE };
         };
         self.serial = self.serial.next();
         let id = PathId(self.next_path);
         self.next_path += 1;
-        let share = u32::try_from(ways).unwrap_or(u32::MAX).max(1);
-        let patience = (self.config.connect_timeout / share).max(CANDIDATE_MIN);
-        let patience =
-            if self.config.means.len() > 1 { patience.min(MEANS_PATIENCE) } else { patience };
-        let deadline = now + patience.min(self.config.connect_timeout);
+        let Way { means, remote } = way;
+        tracing::debug!(path = %id, ?means, %remote, ?patience, "asking for a path");
         self.events.push_back(Event::Open { path: id, means, remote });
         Search::Asking(Attempt {
             id,
-            index,
-            means,
+            way,
             is_try,
-            remote,
             began: now,
-            deadline,
+            deadline: now + patience,
             route: None,
             next_auth: None,
             allowance: 0,
@@ -162,15 +162,9 @@ impl Client {
         })
     }
 
-    /// How many means there are, at how many addresses.
-    pub(super) fn ways(&self) -> usize {
-        self.config.candidates.len().saturating_mul(self.config.means.len())
-    }
-
-    /// Whether the next attempt is at something that was not tried in this round.
-    pub(super) fn has_others(&self) -> bool {
-        let next = self.candidate.wrapping_add(1);
-        self.config.means.len() > 1 && next.checked_rem(self.ways()).is_some_and(|rest| rest != 0)
+    /// How long a round trip takes, as far as is known.
+    fn round_trip(&self) -> Option<Duration> {
+        self.answers.usual().max(self.config.round_trip)
     }
 
     /// An attempt at something better failed: what is in use goes on.
@@ -192,20 +186,19 @@ impl Client {
         if self.end_try() {
             return;
         }
+        let way = self.attempt().map(|attempt| attempt.way);
+        let remote = way.filter(|way| !way.means.is_wire).map(|way| way.remote);
         self.drop_attempt(until);
-        self.events.push_back(Event::AttemptFailed { error: self.last_error.clone() });
+        self.ways.on_failed();
+        self.events.push_back(Event::AttemptFailed { remote, error: self.last_error.clone() });
     }
 
-    /// Ends the attempt under way, if any; the next one, with the next
-    /// candidate, begins at `until`.
+    /// Ends the attempt under way, if any; the next one begins at `until`.
     pub(super) fn drop_attempt(&mut self, until: Instant) {
         // Without a way to anywhere there is no use in trying at times.
         let next = if self.offline { Search::Waiting } else { Search::Pausing { until } };
         let Some(search) = self.search_mut() else { return };
         if let Search::Asking(attempt) = std::mem::replace(search, next) {
-            if !attempt.is_try {
-                self.candidate = self.candidate.wrapping_add(1);
-            }
             self.events.push_back(Event::Close { path: attempt.id });
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::hub::Hub;
 use super::monitor::Monitor;
+use super::refusals::Refusals;
 use super::state::{Action, Half, Resolver};
 use super::udp::source_to;
 use super::wire::Opener;
@@ -290,29 +291,6 @@ struct ClientHalf {
     stirred: Arc<Notify>,
 }
 
-/// Refusals by the server's host.
-#[derive(Debug, Default)]
-struct Refusals {
-    /// Our address on the last path that was proven.
-    home: Option<IpAddr>,
-    since: Option<Instant>,
-}
-
-impl Refusals {
-    fn on_error(&mut self, now: Instant, local: Option<IpAddr>, error: &io::Error) {
-        let is_at_home = local.is_some() && local == self.home;
-        if error.kind() == io::ErrorKind::ConnectionRefused && is_at_home {
-            self.since.get_or_insert(now);
-        } else {
-            self.since = None;
-        }
-    }
-
-    fn on_proven(&mut self, local: Option<IpAddr>) {
-        *self = Self { home: local, since: None };
-    }
-}
-
 /// One question at a time is put to the resolver.
 enum Resolve {
     Never,
@@ -365,7 +343,7 @@ impl ClientHalf {
     }
 
     fn on_proven(&mut self, change: Change) -> Option<Action> {
-        self.refusals.on_proven(self.machine.active().and_then(|path| path.route.local_ip));
+        self.refusals.on_proven(self.machine.active().map(|path| path.route));
         self.status.send_modify(|status| status.paths += 1);
         self.tell(Instant::now(), LinkState::Up, None);
         match change {
@@ -407,8 +385,9 @@ impl Half for ClientHalf {
     }
 
     fn handle_failed(&mut self, now: Instant, route: &Route, error: &io::Error) {
-        self.refusals.on_error(now, route.local_ip, error);
-        self.machine.handle_failed(now, PathId(route.socket.0), error.to_string());
+        let path = PathId(route.socket.0);
+        self.refusals.on_error(now, route.local_ip, self.machine.remote_of(path), error);
+        self.machine.handle_failed(now, path, error.to_string());
     }
 
     fn handle_opened(
@@ -421,7 +400,7 @@ impl Half for ClientHalf {
         match opened {
             Ok(()) => self.machine.handle_opened(now, path, local),
             Err(error) => {
-                self.refusals.on_error(now, local, &error);
+                self.refusals.on_error(now, local, self.machine.remote_of(path), &error);
                 self.machine.handle_failed(now, path, error.to_string());
             }
         }
@@ -459,10 +438,9 @@ impl Half for ClientHalf {
                 }
                 Event::Close { path } => Some(Action::Close(SocketId(path.0))),
                 Event::Proven { change, .. } => self.on_proven(change),
-                Event::AttemptFailed { error } => {
+                Event::AttemptFailed { remote, error } => {
                     if error.is_none() {
-                        // Silence is no refusal.
-                        self.refusals.since = None;
+                        self.refusals.on_silence(remote);
                     }
                     self.has_failed = true;
                     let state = self.status.borrow().state;
@@ -498,32 +476,5 @@ impl Half for ClientHalf {
 
     fn knows(&self, route: &Route) -> bool {
         self.machine.knows(PathId(route.socket.0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
-
-    #[test]
-    fn only_refusals_of_the_network_at_home_and_nothing_else_count() {
-        let (home, away) = (Some(Ipv4Addr::LOCALHOST.into()), Some(Ipv4Addr::BROADCAST.into()));
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let unreachable = io::Error::from(io::ErrorKind::NetworkUnreachable);
-        let start = Instant::now();
-        let mut refusals = Refusals::default();
-        refusals.on_proven(home);
-        refusals.on_error(start, home, &refused);
-        refusals.on_error(start + Duration::from_secs(1), home, &refused);
-        assert_eq!(refusals.since, Some(start), "the first one counts");
-        for (local, error) in [(away, &refused), (None, &refused), (home, &unreachable)] {
-            refusals.since = Some(start);
-            refusals.on_error(start, local, error);
-            assert_eq!(refusals.since, None, "{local:?} {error}");
-        }
-        refusals.since = Some(start);
-        refusals.on_proven(home);
-        assert_eq!(refusals.since, None, "a path that works");
     }
 }

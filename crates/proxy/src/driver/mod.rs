@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod hub;
 mod monitor;
+mod refusals;
 mod server;
 mod state;
 mod tcp;

@@ -3,7 +3,7 @@
 //! Nothing here blocks or wakes anybody but through the lists; the order of
 //! things (first the machine, then what it asks for) is the hub's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -98,8 +98,8 @@ pub(super) struct Shared<H> {
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) links: VecDeque<LinkChange>,
     pub(super) closed: bool,
-    /// A send found no room; cleared when there is room again.
-    pub(super) blocked: bool,
+    /// The sockets at which a send found no room, until there is room again.
+    pub(super) blocked: BTreeSet<SocketId>,
     /// When to try again to accept connections, after that failed.
     pub(super) accept_again: Option<Instant>,
     /// The smallest packet that a pending path had no allowance for.
@@ -224,7 +224,7 @@ impl<H: Half> Shared<H> {
             waiting: VecDeque::new(),
             links: VecDeque::new(),
             closed: false,
-            blocked: false,
+            blocked: BTreeSet::new(),
             accept_again: None,
             refused_bytes: 0,
             armed: None,
@@ -286,7 +286,7 @@ impl<H: Half> Shared<H> {
     pub(super) fn remove(&mut self, id: SocketId) {
         self.ports.remove(&id);
         self.opening.remove(&id);
-        self.blocked = false;
+        self.blocked.remove(&id);
     }
 
     pub(super) fn close(&mut self) {
@@ -347,27 +347,19 @@ impl<H: Half> Shared<H> {
         path: &Path,
         transmit: &Transmit<'_>,
     ) -> io::Result<()> {
-        let sent = match self.ports.get_mut(&path.route.socket) {
+        let socket = path.route.socket;
+        let (sent, is_full) = match self.ports.get_mut(&socket) {
             None => return Ok(()),
-            Some(Port::Udp { port, .. }) => port.send(&path.route, transmit),
-            Some(Port::Tcp { port, .. }) => {
-                let sent = port.send(transmit);
-                if port.is_blocked() {
-                    self.block();
-                }
-                sent
-            }
-            Some(Port::Wire { wire, .. }) => {
-                let sent = wire.send(transmit);
-                if wire.is_blocked() {
-                    self.block();
-                }
-                sent
-            }
+            Some(Port::Udp { port, .. }) => (port.send(&path.route, transmit), false),
+            Some(Port::Tcp { port, .. }) => (port.send(transmit), port.is_blocked()),
+            Some(Port::Wire { wire, .. }) => (wire.send(transmit), wire.is_blocked()),
         };
+        if is_full {
+            self.block(socket);
+        }
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.block();
+                self.block(socket);
                 Err(error)
             }
             Err(error) if is_loss(&error) => Ok(()),
@@ -433,9 +425,9 @@ impl<H: Half> Shared<H> {
         self.half.handle_failed(now, route, error);
     }
 
-    /// A send found no room: the background task waits for it.
-    pub(super) fn block(&mut self) {
-        self.blocked = true;
+    /// A send found no room there: the background task waits for it.
+    fn block(&mut self, socket: SocketId) {
+        self.blocked.insert(socket);
         self.background.take().into_iter().for_each(Waker::wake);
     }
 
@@ -448,9 +440,15 @@ impl<H: Half> Shared<H> {
 
     pub(super) fn is_writable(&self) -> bool {
         let routes = self.half.routes();
-        let room = |bytes: u64| bytes >= self.refused_bytes.max(1);
-        !self.blocked
-            && (routes.active.is_some() || routes.pending.is_some_and(|p| room(p.allowance_bytes)))
+        // Another socket's full buffer, such as that of the path before, is of no account.
+        let has_room = |path: Path| !self.blocked.contains(&path.route.socket);
+        match (routes.active, routes.pending) {
+            (Some(active), _) => has_room(active),
+            (None, Some(pending)) => {
+                has_room(pending.path) && pending.allowance_bytes >= self.refused_bytes.max(1)
+            }
+            (None, None) => false,
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -471,24 +469,20 @@ impl<H: Half> Shared<H> {
 
     /// Waits for room in all send buffers that lacked it.
     pub(super) fn poll_room(&mut self, now: Instant, cx: &mut Context<'_>) {
-        if !self.blocked {
-            return;
-        }
         let mut failed = Vec::new();
-        let mut pending = false;
-        for port in self.ports.values_mut() {
-            let (route, room) = match port {
-                Port::Udp { port, route } => (*route, port.poll_writable(cx)),
-                Port::Tcp { port, route, .. } => (Some(*route), port.poll_flush(cx)),
-                Port::Wire { wire, route } => (Some(*route), wire.poll_flush(cx)),
+        self.blocked.retain(|socket| {
+            let (route, room) = match self.ports.get_mut(socket) {
+                None => return false,
+                Some(Port::Udp { port, route }) => (*route, port.poll_writable(cx)),
+                Some(Port::Tcp { port, route, .. }) => (Some(*route), port.poll_flush(cx)),
+                Some(Port::Wire { wire, route }) => (Some(*route), wire.poll_flush(cx)),
             };
-            match room {
-                Poll::Pending => pending = true,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => failed.extend(route.map(|route| (route, error))),
+            if let Poll::Ready(Err(error)) = room {
+                failed.extend(route.map(|route| (route, error)));
+                return false;
             }
-        }
-        self.blocked = pending;
+            room.is_pending()
+        });
         for (route, error) in failed {
             self.on_failed(now, &route, &error);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::Conditions;
 use tssh_proxy::timers::QUIET;
-use tssh_proxy::{client, server};
+use tssh_proxy::{Carrier, client, server};
 
 use crate::world::{MS, Network, SECOND, World};
 
@@ -112,4 +112,39 @@ fn a_client_whose_path_ends_is_away_even_if_nobody_has_anything_to_say() {
     world.server.handle_failed(&path.route);
     world.run_for(4 * SECOND);
     assert!(server_saw(&world, server::Event::Silent).is_some(), "{:?}", world.server_events);
+}
+
+#[test]
+fn an_acknowledgement_that_is_late_is_no_outage() {
+    for carrier in [Carrier::Udp, Carrier::Tcp] {
+        let mut world = World::quiet_by(6, Conditions::perfect(DELAY), carrier);
+        // Something held the process up before it could say that it has come.
+        (world.client_answers, world.server_answers) = (false, true);
+        world.run_for(10 * SECOND);
+        world.server_sends(5);
+        world.run_for(DELAY + 80 * MS);
+        assert!(world.client_transport.received.contains(&5));
+        world.client_acknowledges();
+        world.run_for(20 * SECOND);
+        let lost = world.client_was(|event| matches!(event, client::Event::Lost { .. }));
+        assert_eq!(lost, None, "{carrier:?}");
+        // A real one is noticed as before.
+        world.go_dark(Network::Wifi, true);
+        world.client_sends(8);
+        world.run_for(4 * SECOND);
+        let lost = world.client_was(|event| matches!(event, client::Event::Lost { .. }));
+        assert!(lost.is_some(), "{carrier:?}");
+    }
+}
+
+#[test]
+fn a_late_acknowledgement_of_the_server_s_is_no_absence_of_the_client() {
+    let mut world = World::quiet_by(7, Conditions::perfect(DELAY), Carrier::Tcp);
+    (world.client_answers, world.server_answers) = (true, false);
+    world.run_for(10 * SECOND);
+    world.client_sends(5);
+    world.run_for(DELAY + 80 * MS);
+    world.server_acknowledges();
+    world.run_for(20 * SECOND);
+    assert_eq!(server_saw(&world, server::Event::Silent), None);
 }

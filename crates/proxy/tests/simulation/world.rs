@@ -110,8 +110,8 @@ pub(crate) struct World {
     pub(crate) links: BTreeMap<Network, [Link<Packet>; 2]>,
     /// Where new sockets of the client are opened.
     pub(crate) at: Network,
-    /// The client's open sockets.
-    sockets: BTreeMap<SocketId, (Network, SocketAddr)>,
+    /// The client's open sockets: where, from which address of ours, to which of the server's.
+    sockets: BTreeMap<SocketId, (Network, SocketAddr, SocketAddr)>,
     /// Whether acks are lost.
     pub(crate) lose_acks: bool,
     /// Whether the ends' transports answer every genuine packet, as an
@@ -125,6 +125,8 @@ pub(crate) struct World {
     carriers: BTreeMap<SocketAddr, Carrier>,
     /// Drops everything that this carries.
     pub(crate) firewall: Option<Carrier>,
+    /// Drops everything to and from this address of the server's.
+    pub(crate) out_of_reach: Option<SocketAddr>,
     random: Prng,
     answers: u64,
     /// What was sent: when, by whom, how many bytes.
@@ -159,6 +161,7 @@ impl World {
             server_got: BTreeMap::new(),
             carriers: BTreeMap::new(),
             firewall: None,
+            out_of_reach: None,
             random,
             answers: 0,
             trace: Vec::new(),
@@ -204,8 +207,12 @@ impl World {
     /// A connected world of two peers that are silent when they have nothing to say, and whose
     /// transports acknowledge.
     pub(crate) fn quiet(seed: u64, conditions: Conditions) -> Self {
-        let mut world = Self::with_carrier(seed, conditions, Carrier::Udp);
-        let config = client::Config { quiet: true, ..client_config(Carrier::Udp) };
+        Self::quiet_by(seed, conditions, Carrier::Udp)
+    }
+
+    pub(crate) fn quiet_by(seed: u64, conditions: Conditions, carrier: Carrier) -> Self {
+        let mut world = Self::with_carrier(seed, conditions, carrier);
+        let config = client::Config { quiet: true, ..client_config(carrier) };
         world.client = Client::new(config);
         (world.client_answers, world.server_answers) = (true, true);
         world.start();
@@ -241,7 +248,7 @@ impl World {
     /// The client's address on the path that the client uses.
     pub(crate) fn used_addr(&self) -> Option<SocketAddr> {
         let path = self.client.active()?;
-        self.sockets.get(&path.route.socket).map(|(_, addr)| *addr)
+        self.sockets.get(&path.route.socket).map(|(_, addr, _)| *addr)
     }
 
     /// The network behind the path that the server uses.
@@ -260,6 +267,22 @@ impl World {
     pub(crate) fn server_sends(&mut self, number: u64) {
         self.server_transport.held_back.push_back(genuine(number));
         self.settle();
+    }
+
+    /// The client's transport sends an acknowledgement, which nobody answers.
+    pub(crate) fn client_acknowledges(&mut self) {
+        let number = self.next_answer();
+        self.client_sends(number);
+    }
+
+    pub(crate) fn server_acknowledges(&mut self) {
+        let number = self.next_answer();
+        self.server_sends(number);
+    }
+
+    fn next_answer(&mut self) -> u64 {
+        self.answers += 1;
+        ANSWER | (self.answers - 1)
     }
 
     /// A packet reaches the server from an address that is not the client's.
@@ -367,8 +390,8 @@ impl World {
         {
             self.server.handle_accepted(now, path);
             if self.server_answers && self.server_transport.wants_answer() {
-                self.server_transport.held_back.push_back(genuine(ANSWER | self.answers));
-                self.answers += 1;
+                let answer = genuine(self.next_answer());
+                self.server_transport.held_back.push_back(answer);
             }
         }
         // At once: what is sent must not be counted to what comes later.
@@ -376,7 +399,7 @@ impl World {
     }
 
     fn client_receives(&mut self, packet: &Packet) {
-        let socket = self.sockets.iter().find(|(_, (_, addr))| *addr == packet.client_addr);
+        let socket = self.sockets.iter().find(|(_, (_, addr, _))| *addr == packet.client_addr);
         let Some((&socket, _)) = socket else { return };
         let now = self.now();
         if let Verdict::Deliver { path, .. } = self.client.handle_packet(now, socket, &packet.bytes)
@@ -384,8 +407,8 @@ impl World {
         {
             self.client.handle_accepted(now, path);
             if self.client_answers && self.client_transport.wants_answer() {
-                self.client_transport.held_back.push_back(genuine(ANSWER | self.answers));
-                self.answers += 1;
+                let answer = genuine(self.next_answer());
+                self.client_transport.held_back.push_back(answer);
             }
         }
         self.settle();
@@ -407,11 +430,11 @@ impl World {
         while let Some(event) = self.client.poll_event() {
             busy = true;
             match &event {
-                client::Event::Open { path, means, .. } => {
+                client::Event::Open { path, means, remote } => {
                     let port = 40_000 + u16::try_from(path.0).expect("few paths");
                     let addr = SocketAddr::new(self.at.ip(), port);
                     self.carriers.insert(addr, means.carrier);
-                    self.sockets.insert(SocketId(path.0), (self.at, addr));
+                    self.sockets.insert(SocketId(path.0), (self.at, addr, *remote));
                     self.client.handle_opened(now, *path, Some(self.at.ip()));
                 }
                 client::Event::Close { path } => {
@@ -449,15 +472,23 @@ impl World {
     }
 
     fn client_transmits(&mut self, socket: SocketId, bytes: Vec<u8>) {
-        let Some(&(network, client_addr)) = self.sockets.get(&socket) else { return };
+        let Some(&(network, client_addr, _)) = self.sockets.get(&socket) else { return };
         self.trace.push((self.clock.elapsed(), "client", bytes.len()));
-        if self.firewall.is_some_and(|carrier| self.carriers.get(&client_addr) == Some(&carrier)) {
+        if self.is_blocked(client_addr) {
             return;
         }
         let now = self.now();
         if let Some([up, _]) = self.links.get_mut(&network) {
             up.send(now, Packet { client_addr, bytes });
         }
+    }
+
+    /// Whether nothing passes between this address of the client's and the one it leads to.
+    fn is_blocked(&self, client_addr: SocketAddr) -> bool {
+        let socket = self.sockets.values().find(|(_, addr, _)| *addr == client_addr);
+        let remote = socket.map(|(.., remote)| *remote);
+        (self.firewall.is_some() && self.firewall == self.carriers.get(&client_addr).copied())
+            || (self.out_of_reach.is_some() && self.out_of_reach == remote)
     }
 
     fn settle_server(&mut self) -> bool {
@@ -500,7 +531,7 @@ impl World {
 
     fn server_transmits(&mut self, client_addr: SocketAddr, bytes: Vec<u8>) {
         *self.server_sent.entry(client_addr).or_default() += bytes.len();
-        if self.firewall.is_some_and(|carrier| self.carriers.get(&client_addr) == Some(&carrier)) {
+        if self.is_blocked(client_addr) {
             return;
         }
         let network =
