@@ -2,8 +2,8 @@
 //!
 //! A server behind this one hears nothing from the client's guard: every packet to it went
 //! through here. So the client leaves a farewell with each dial that is a path of such a server,
-//! which is said once, should this server end without the client's `close`. It says it to where
-//! the dial led, and to nobody else; what it means only the server there can read.
+//! which is said should this server end while that dial is still open. It says it to where the
+//! dial led, and to nobody else; what it means only the server there can read.
 //!
 //! Invariant: a farewell is forgotten with its connection.
 

@@ -199,11 +199,11 @@ impl Link {
             }
         };
         self.end_sessions();
+        // While the streams that they belong to are still there. Whoever was told by the client
+        // itself closed its own before.
+        inner.farewells.say().await;
         if why == End::Closed {
             self.linger().await;
-        } else {
-            // While the streams that they belong to are still there.
-            inner.farewells.say().await;
         }
         inner.connection.close();
         inner.connection.closing_sent().await;
