@@ -14,6 +14,7 @@ mod platforms;
 mod purity;
 mod shell;
 mod soak;
+mod steps;
 mod test;
 mod tidy;
 
@@ -55,7 +56,10 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         }
         #[cfg(target_os = "linux")]
         ["bench", ref words @ ..] => bench::run(words)?,
-        ["soak"] => soak::run()?,
+        ["soak"] => return Ok(soak::run(1)),
+        ["soak", part] => {
+            return Ok(soak::run(part.parse().context("PART is a whole number")?));
+        }
         ["dist"] => dist::run()?,
         [] | ["help" | "-h" | "--help"] => shell::say(HELP),
         [other, ..] => {
@@ -74,7 +78,7 @@ usage: cargo xtask CHORE
   tidy                    the rules of the house that a compiler does not check
   purity                  build the sans-IO crates for a target without an operating system
   fuzz [SECONDS [TARGET]] fuzz each target for SECONDS (60)
-  soak                    tests with full counts and sizes: seeds, configurations, long outages
+  soak [PART]             tests with full counts and sizes, or one PARTth of them
   bench [WORDS]           tssh beside OpenSSH and mosh in an emulated network (root, Linux)
   dist                    static release binaries with checksums into dist/
   help                    this text";

@@ -6,10 +6,10 @@
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use crate::steps::Steps;
 use crate::{platforms, purity, shell, tidy};
 
 /// Runs all steps; fails when one of them does.
@@ -118,48 +118,6 @@ fn demonstrate() -> anyhow::Result<()> {
         bail!("the demo printed {text:?} and ended with {}", output.status);
     }
     Ok(())
-}
-
-/// What has been run so far, and how it ended.
-#[derive(Default)]
-struct Steps {
-    lines: Vec<String>,
-    total: Duration,
-    failed: bool,
-}
-
-impl Steps {
-    /// Runs one step; returns whether it went well.
-    fn run(&mut self, name: &str, step: impl FnOnce() -> anyhow::Result<()>) -> bool {
-        shell::say(&format!("== {name}"));
-        let start = Instant::now();
-        let result = step();
-        let took = start.elapsed();
-        self.total += took;
-        let word = match &result {
-            Ok(()) => "ok",
-            Err(err) => {
-                shell::say(&format!("{name}: {err:#}"));
-                "FAILED"
-            }
-        };
-        self.failed |= result.is_err();
-        self.lines.push(format!("{word:>7} {:>5} s  {name}", took.as_secs()));
-        result.is_ok()
-    }
-
-    /// Notes a step that cannot be run here.
-    fn skip(&mut self, name: &str, why: &str) {
-        shell::say(&format!("== {name}: skipped: {why}"));
-        self.lines.push(format!("skipped          {name}: {why}"));
-    }
-
-    fn summary(self) -> ExitCode {
-        shell::say(&format!("== summary\n{}", self.lines.join("\n")));
-        let word = if self.failed { "failed" } else { "all is well" };
-        shell::say(&format!("{word} after {} s", self.total.as_secs()));
-        ExitCode::from(u8::from(self.failed))
-    }
 }
 
 /// Programs the end-to-end tests use, and the Debian packages that have them.
