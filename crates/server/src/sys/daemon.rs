@@ -48,7 +48,9 @@ pub(crate) fn start(arguments: &[OsString]) -> Result<(), DaemonError> {
     host::inherit::only_standard_streams();
     let program = std::env::current_exe().map_err(DaemonError::Start)?;
     if let Some(mut wrapper) = scope::wrapper() {
-        wrapper.arg(&program).args(arguments);
+        // Told again by its arguments: behind a wrapper that drops the variable we would go into
+        // the background for ever.
+        wrapper.arg("env").arg(format!("{MARK}=TRUE")).arg(&program).args(arguments);
         // Without a user manager to talk to the wrapper fails and prints nothing.
         if matches!(run(wrapper), Ok(bytes) if bytes > 0) {
             return Ok(());

@@ -16,7 +16,7 @@ use super::account::Account;
 /// when it is needed and will help.
 pub(crate) fn wrapper() -> Option<Command> {
     let account = Account::current();
-    if !is_doomed(&account) || !lingers(&account) {
+    if Fate::of(&account, Path::new("/")) != Fate::Avoidable {
         return None;
     }
     let mut command = Command::new("systemd-run");
@@ -27,7 +27,7 @@ pub(crate) fn wrapper() -> Option<Command> {
 /// Returns what to tell the user when this process will be killed with the login.
 pub(crate) fn warning() -> Option<String> {
     let account = Account::current();
-    is_doomed(&account).then(|| {
+    (Fate::of(&account, Path::new("/")) != Fate::Spared).then(|| {
         format!(
             "this host ends all processes of a login with it (KillUserProcesses of logind); \
              to keep sessions alive run once: loginctl enable-linger {}",
@@ -36,10 +36,29 @@ pub(crate) fn warning() -> Option<String> {
     })
 }
 
-/// Returns whether logind will kill this process when the login ends.
-fn is_doomed(account: &Account) -> bool {
-    let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    in_login_scope(&group) && Logind::read().kills(account)
+/// What becomes of this process when the login ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing.
+    Spared,
+    /// It is killed, unless it moves to a scope of the user's manager.
+    Avoidable,
+    /// It is killed, and so would be whatever it moved to.
+    Doomed,
+}
+
+impl Fate {
+    /// Reads it from the files below `root`.
+    fn of(account: &Account, root: &Path) -> Self {
+        let group = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+        if !in_login_scope(&group) || !Logind::read(root).kills(account) {
+            Self::Spared
+        } else if lingers(account, root) {
+            Self::Avoidable
+        } else {
+            Self::Doomed
+        }
+    }
 }
 
 fn in_login_scope(cgroup: &str) -> bool {
@@ -48,8 +67,8 @@ fn in_login_scope(cgroup: &str) -> bool {
     })
 }
 
-fn lingers(account: &Account) -> bool {
-    !account.name.is_empty() && Path::new("/var/lib/systemd/linger").join(&account.name).exists()
+fn lingers(account: &Account, root: &Path) -> bool {
+    !account.name.is_empty() && root.join("var/lib/systemd/linger").join(&account.name).exists()
 }
 
 /// The part of logind's configuration that concerns us.
@@ -62,9 +81,9 @@ struct Logind {
 }
 
 impl Logind {
-    fn read() -> Self {
+    fn read(root: &Path) -> Self {
         let mut config = Self::default();
-        for file in config_files() {
+        for file in config_files(root) {
             if let Ok(text) = fs::read_to_string(file) {
                 config.apply(&text);
             }
@@ -107,13 +126,12 @@ fn is_true(value: &str) -> bool {
 }
 
 /// The main file and the drop-ins, in the order in which they apply.
-fn config_files() -> Vec<PathBuf> {
-    let roots = ["/usr/lib/systemd", "/run/systemd", "/etc/systemd"];
-    let mut main: Vec<PathBuf> =
-        roots.iter().map(|root| Path::new(root).join("logind.conf")).collect();
-    let mut drop_ins: Vec<PathBuf> = roots
+fn config_files(root: &Path) -> Vec<PathBuf> {
+    let places = ["usr/lib/systemd", "run/systemd", "etc/systemd"].map(|place| root.join(place));
+    let mut main: Vec<PathBuf> = places.iter().map(|place| place.join("logind.conf")).collect();
+    let mut drop_ins: Vec<PathBuf> = places
         .iter()
-        .filter_map(|root| fs::read_dir(Path::new(root).join("logind.conf.d")).ok())
+        .filter_map(|place| fs::read_dir(place.join("logind.conf.d")).ok())
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
@@ -164,5 +182,32 @@ mod tests {
         assert!(!logind(&[yes, "KillUserProcesses = no"]).kills(&alice));
         assert!(!logind(&[yes, "KillExcludeUsers=root alice"]).kills(&alice));
         assert!(!logind(&[yes, "KillOnlyUsers=bob"]).kills(&alice));
+    }
+
+    /// Writes a file of a machine that is a directory.
+    fn write(root: &Path, name: &str, text: &str) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_login_s_process_moves_away_only_where_that_saves_it() {
+        let machine = tempfile::tempdir().unwrap();
+        let (root, alice) = (machine.path(), account("alice", false));
+        assert_eq!(Fate::of(&alice, root), Fate::Spared, "a machine without systemd");
+        write(root, "usr/lib/systemd/logind.conf", "[Login]\n#KillUserProcesses=no\n");
+        write(root, "etc/systemd/logind.conf.d/50-kill.conf", "[Login]\nKillUserProcesses=yes\n");
+        write(root, "proc/self/cgroup", "0::/system.slice/ssh.service\n");
+        assert_eq!(Fate::of(&alice, root), Fate::Spared, "no login of logind's");
+        let scope = "0::/user.slice/user-1000.slice/session-7.scope\n";
+        write(root, "proc/self/cgroup", scope);
+        assert_eq!(Fate::of(&alice, root), Fate::Doomed, "its manager goes with the login");
+        write(root, "var/lib/systemd/linger/alice", "");
+        assert_eq!(Fate::of(&alice, root), Fate::Avoidable);
+        assert_eq!(Fate::of(&account("root", true), root), Fate::Spared, "spared by default");
+        // A later file of the same drop-in wins, in whichever place it is.
+        write(root, "run/systemd/logind.conf.d/60-spare.conf", "KillUserProcesses=no\n");
+        assert_eq!(Fate::of(&alice, root), Fate::Spared);
     }
 }
