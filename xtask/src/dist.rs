@@ -45,8 +45,7 @@ fn tool(target: &str) -> Result<&'static str, String> {
         }
         return Err("it needs musl-gcc (Debian: musl-tools)".into());
     }
-    Err("it needs cargo-zigbuild and zig (cargo install cargo-zigbuild; pip install ziglang)"
-        .into())
+    Err("it needs cargo-zigbuild and zig (pip install cargo-zigbuild ziglang)".into())
 }
 
 /// Returns whether zig is there by either of the names cargo-zigbuild looks for.
@@ -60,7 +59,12 @@ fn build(target: &str, tool: &str, dist: &Path) -> anyhow::Result<Vec<String>> {
     command.args(["-p", "tssh", "-p", "tsshd", "--bins", "--target", target]);
     // Panic messages carry file names; they should be the same wherever it is built.
     let root = shell::root().display();
-    command.env("RUSTFLAGS", format!("--remap-path-prefix={root}=."));
+    let mut flags = format!("--remap-path-prefix={root}=. -Cforce-unwind-tables=no");
+    if tool == "build" {
+        // A twentieth of the program is relocations otherwise; zig's linker knows no such option.
+        flags += " -Clink-arg=-Wl,-z,pack-relative-relocs";
+    }
+    command.env("RUSTFLAGS", flags);
     shell::run(command)?;
     // <target dir>/debug/xtask is where we are.
     let own = shell::binaries()?;

@@ -1,8 +1,8 @@
 //! The `windows` step of `cargo xtask test`: what is portable stays portable (DESIGN D12).
 //!
-//! The layers below the programs, drivers included, are checked for Windows by a
-//! cross-compile that stops short of linking. The programs themselves are not
-//! portable yet. Needs a C compiler for the target, because of ring.
+//! The client and the layers below it, drivers included, are checked for Windows by a
+//! cross-compile that stops short of linking. The server is for Unix
+//! (docs/decisions/0035). Needs a C compiler for the target, because of ring.
 
 use crate::shell;
 
@@ -20,12 +20,13 @@ pub(crate) fn why_not() -> Option<String> {
     Some(format!("{COMPILER} is missing ({COMPILER_PACKAGE} on Debian)"))
 }
 
-/// Checks the layers for Windows. Ask [`why_not`] first.
+/// Checks the client and the layers for Windows. Ask [`why_not`] first.
 ///
 /// # Errors
 /// When one does not compile.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let mut command = shell::cargo(["check", "--quiet", "--lib", "--locked", "--target", TARGET]);
+    let mut command =
+        shell::cargo(["check", "--quiet", "--lib", "--bins", "--locked", "--target", TARGET]);
     for package in PACKAGES {
         command.args(["-p", package]);
     }
@@ -36,5 +37,5 @@ pub(crate) fn run() -> anyhow::Result<()> {
 const TARGET: &str = "x86_64-pc-windows-gnu";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 const COMPILER_PACKAGE: &str = "gcc-mingw-w64-x86-64";
-const PACKAGES: [&str; 5] =
-    ["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit", "tssh-tty"];
+const PACKAGES: [&str; 7] =
+    ["tssh-proto", "tssh-proxy", "tssh-transport", "tssh-testkit", "tssh-tty", "tssh-host", "tssh"];

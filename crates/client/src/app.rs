@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::signal::unix::SignalKind;
 use tokio::time::timeout;
 
 use crate::background::{self, Release};
@@ -27,6 +26,7 @@ use crate::remote::{Remote, RemoteError, SessionEnd, SessionRequest, Target};
 use crate::report::{FAILURE, Reporter};
 use crate::request;
 use crate::session::{self, Options, Outcome, Signals, Streams};
+use crate::sys::signals::SignalKind;
 use crate::sys::tty;
 use connect::Connected;
 use failure::Failure;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::report::FAILURE;
-use crate::sys::process::{Forked, fork, go_on_in_a_copy, is_alone};
+use crate::sys::process::{self, Child, Forked, fork, go_on_in_a_copy, is_alone};
 
 /// Which of the two processes this is.
 #[derive(Debug)]
@@ -56,14 +56,11 @@ pub fn split() -> io::Result<Side> {
     }
 }
 
-fn wait(mut pipe: PipeReader, child: rustix::process::Pid) -> Waited {
+fn wait(mut pipe: PipeReader, child: Child) -> Waited {
     if pipe.read_exact(&mut [0]).is_ok() {
         return Waited::Released;
     }
-    let status = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
-    let status = status.ok().flatten().and_then(|(_, status)| status.exit_status());
-    let status = status.and_then(|status| u8::try_from(status).ok()).unwrap_or(FAILURE);
-    Waited::Ended(ExitCode::from(status))
+    Waited::Ended(ExitCode::from(child.wait().unwrap_or(FAILURE)))
 }
 
 impl Release {
@@ -86,16 +83,8 @@ impl Release {
     }
 
     fn release_with(mut self, closes_output: bool, closes_error: bool) -> io::Result<()> {
-        let nothing = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-        rustix::stdio::dup2_stdin(&nothing)?;
-        if closes_output {
-            rustix::stdio::dup2_stdout(&nothing)?;
-        }
-        if closes_error {
-            rustix::stdio::dup2_stderr(&nothing)?;
-        }
-        // Fails only for the leader of a group, which a new process is not.
-        let _ = rustix::process::setsid();
+        process::close_standard_streams(closes_output, closes_error)?;
+        process::lead_session();
         self.0.write_all(&[1])
     }
 }
@@ -120,7 +109,6 @@ pub async fn leave_terminal() -> io::Result<()> {
         tokio::time::sleep(ALONE_PAUSE).await;
     }
     go_on_in_a_copy()?;
-    // Fails only for the leader of a group, which a new process is not.
-    let _ = rustix::process::setsid();
+    process::lead_session();
     Ok(())
 }

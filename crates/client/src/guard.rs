@@ -8,11 +8,11 @@
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::sys::process;
 use crate::sys::tty::SavedTerminal;
 
 /// `argv[0]` that makes this program the guard.
@@ -79,8 +79,7 @@ impl Guard {
     /// When the program cannot be started again; one can do without a guard.
     pub fn start() -> io::Result<Self> {
         host::inherit::only_standard_streams();
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg0(NAME)
+        let mut child = process::again_as(NAME)?
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -142,7 +141,7 @@ pub fn is_guard() -> bool {
 pub fn main() -> ExitCode {
     let mut terminal = SavedTerminal::of_controlling();
     // Out of reach of the terminal's signals: ^C and hang-up are not for us.
-    let _ = rustix::process::setsid();
+    process::lead_session();
     crate::sys::stdio::close_stdout();
     let mut farewell = None;
     for line in BufReader::new(io::stdin()).lines() {

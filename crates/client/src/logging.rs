@@ -7,23 +7,23 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{DefaultFields, Writer};
-use tracing_subscriber::fmt::{
-    FmtContext, FormatEvent, FormatFields, MakeWriter, SubscriberBuilder,
-};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::LogLevel;
 use crate::login::AGENT_LOG_TARGET;
+use crate::sys::account;
+use crate::sys::syslog::Syslog;
 
 /// Why diagnostics cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ enum Sink {
 /// Sends the log to a file (`-E`) or the system's log (`-y`). Call once, before anything is said.
 ///
 /// # Errors
-/// [`LogFileError`] when `file` cannot be appended to.
+/// [`LogFileError`] when `file` cannot be appended to, or the system has no log.
 pub fn redirect(file: Option<&Path>, syslog: bool) -> Result<(), LogFileError> {
     let sink = match file {
         Some(path) => {
@@ -52,7 +52,9 @@ pub fn redirect(file: Option<&Path>, syslog: bool) -> Result<(), LogFileError> {
                 open(path).map_err(|source| LogFileError { path: path.to_owned(), source })?;
             Sink::File(Mutex::new(file))
         }
-        None if syslog => Sink::Syslog(Syslog::at(Path::new(SYSLOG_SOCKET))),
+        None if syslog => Sink::Syslog(
+            Syslog::open().map_err(|source| LogFileError { path: "syslog".into(), source })?,
+        ),
         None => return Ok(()),
     };
     let _ = SINK.set(sink);
@@ -68,7 +70,7 @@ pub fn set_facility(facility: u8) {
 static LEVEL: Mutex<LogLevel> = Mutex::new(LogLevel::Info);
 
 /// Changes what debugging writes, once there has been any.
-static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+static FILTER: OnceLock<Box<dyn Fn(Targets) + Send + Sync>> = OnceLock::new();
 
 /// Returns how much is said at present.
 #[must_use]
@@ -79,17 +81,14 @@ pub fn level() -> LogLevel {
 /// Chooses how much is said, debugging included. Below `-v` there is none.
 pub fn set_level(level: LogLevel) {
     *LEVEL.lock().unwrap_or_else(PoisonError::into_inner) = level;
-    let directives = directives(level);
-    match (FILTER.get(), directives) {
-        (Some(change), directives) => {
-            change(EnvFilter::new(directives.as_deref().unwrap_or("off")));
-        }
-        (None, Some(directives)) => {
-            let subscriber = builder(&directives, || LogLines).with_filter_reloading();
-            let handle = subscriber.reload_handle();
+    match (FILTER.get(), targets(level)) {
+        // Without targets nothing is said.
+        (Some(change), targets) => change(targets.unwrap_or_default()),
+        (None, Some(targets)) => {
+            let (filter, handle) = reload::Layer::new(targets);
             // A failure means that the subscriber is gone, which it never is.
-            let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
-            subscriber.finish().init();
+            let _ = FILTER.set(Box::new(move |targets| drop(handle.reload(targets))));
+            tracing_subscriber::registry().with(lines(|| LogLines).with_filter(filter)).init();
         }
         (None, None) => {}
     }
@@ -114,7 +113,7 @@ pub(crate) fn say(priority: Priority, text: &str) {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = file.write_all(text.as_bytes());
         }
-        Some(Sink::Syslog(log)) => text.lines().for_each(|line| log.send(priority, line)),
+        Some(Sink::Syslog(log)) => text.lines().for_each(|line| log.send(number(priority), line)),
     }
 }
 
@@ -140,51 +139,36 @@ fn for_terminal(text: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// The system's log, spoken to as syslog(3) does (RFC 3164).
-struct Syslog(Option<UnixDatagram>);
-
-/// Where the system's log listens.
-const SYSLOG_SOCKET: &str = "/dev/log";
-
 /// The facility, USER by default.
 static FACILITY: AtomicU8 = AtomicU8::new(1);
 
-impl Syslog {
-    fn at(path: &Path) -> Self {
-        let socket = UnixDatagram::unbound().ok();
-        Self(socket.filter(|socket| socket.connect(path).is_ok()))
-    }
-
-    fn send(&self, priority: Priority, line: &str) {
-        let Some(socket) = &self.0 else { return };
-        let number = FACILITY.load(Ordering::Relaxed) * 8 + priority as u8;
-        let text = format!("<{number}>tssh[{}]: {line}", std::process::id());
-        let _ = socket.send(text.as_bytes());
-    }
+/// Facility and priority in one number (RFC 3164 §4.1.1).
+fn number(priority: Priority) -> u8 {
+    FACILITY.load(Ordering::Relaxed) * 8 + priority as u8
 }
 
 /// What is written at a level; `None`: nothing.
-fn directives(level: LogLevel) -> Option<String> {
+fn targets(level: LogLevel) -> Option<Targets> {
     let everything = match level {
         LogLevel::Debug1 => {
-            return Some("tssh=debug,tssh_proxy=debug,tssh_transport=debug,tsshd=debug".into());
+            let ours = ["tssh", "tssh_proxy", "tssh_transport", "tsshd"];
+            return Some(ours.map(|name| (name, LevelFilter::DEBUG)).into_iter().collect());
         }
-        LogLevel::Debug2 => "debug",
-        LogLevel::Debug3 => "trace",
+        LogLevel::Debug2 => LevelFilter::DEBUG,
+        LogLevel::Debug3 => LevelFilter::TRACE,
         _ => return None,
     };
-    Some(format!("{everything},{AGENT_LOG_TARGET}=info"))
+    let all = Targets::new().with_default(everything);
+    Some(all.with_target(AGENT_LOG_TARGET, LevelFilter::INFO))
 }
 
-fn builder<W>(directives: &str, writer: W) -> SubscriberBuilder<DefaultFields, Lines, EnvFilter, W>
+/// Writes events as [`Lines`].
+fn lines<S, W>(writer: W) -> impl Layer<S>
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
 {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
-        .with_ansi(false)
-        .event_format(Lines)
-        .with_writer(writer)
+    tracing_subscriber::fmt::layer().with_ansi(false).event_format(Lines).with_writer(writer)
 }
 
 /// Lines as ssh writes them, which people and programs know how to read: `debug1: ` and so on in
@@ -234,7 +218,7 @@ impl Write for LogLines {
 
 /// Opens a log file, which names hosts and users: a new one is its owner's alone, as ssh's is.
 fn open(path: &Path) -> std::io::Result<File> {
-    File::options().append(true).create(true).mode(0o600).open(path)
+    account::for_user_alone(File::options().append(true).create(true)).open(path)
 }
 
 #[cfg(test)]
@@ -251,25 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_log_gets_a_line_at_a_time_with_its_priority() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let log = UnixDatagram::bind(&path).unwrap();
-        Syslog::at(&path).send(Priority::Error, "no way");
-        let mut text = [0; 100];
-        let length = log.recv(&mut text).unwrap();
-        let text = String::from_utf8_lossy(&text[..length]);
-        assert_eq!(text, format!("<11>tssh[{}]: no way", std::process::id()));
-        // Without a log there is nothing to say it to.
-        Syslog::at(&directory.path().join("none")).send(Priority::Info, "unheard");
-    }
-
-    #[test]
     fn debugging_is_written_in_the_form_of_ssh() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let writer = Mutex::new(open(&path).unwrap());
-        let log = builder(&directives(LogLevel::Debug3).unwrap(), writer).finish();
+        let lines = lines(writer).with_filter(targets(LogLevel::Debug3).unwrap());
+        let log = tracing_subscriber::registry().with(lines);
         {
             let _log = log.set_default();
             tracing::debug!(target: "tssh::login", port = 22, "connecting");
@@ -289,7 +260,8 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("log");
             let writer = Mutex::new(open(&path).unwrap());
-            let log = builder(&directives(level).unwrap(), writer).finish();
+            let lines = lines(writer).with_filter(targets(level).unwrap());
+            let log = tracing_subscriber::registry().with(lines);
             {
                 let _log = log.set_default();
                 tracing::debug!(target: "russh::keys::agent::client", "sign_request: [1, 2]");

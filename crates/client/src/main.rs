@@ -1,6 +1,5 @@
 //! The `tssh` program: command line in, exit status out. Everything else is in the library.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -87,7 +86,7 @@ fn connect(line: &CommandLine, settings: Settings, hops: Vec<Settings>) -> ExitC
         Ok(None) => None,
         Err(error) => return fail(&format_args!("fork: {error}")),
     };
-    let words: Vec<&[u8]> = line.command.iter().map(|word| word.as_bytes()).collect();
+    let words: Vec<&[u8]> = line.command.iter().map(|word| word.as_encoded_bytes()).collect();
     let command = words.join(&b' ');
     let lender = match share(&settings, &command, &mut release) {
         Ok(lender) => lender,

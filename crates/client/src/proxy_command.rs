@@ -6,17 +6,15 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::sys::account;
-use crate::sys::fdpass;
+use crate::sys::account::{COMMAND_SHELL, IN_PLACE};
+use crate::sys::{fdpass, process};
 
 /// The running command, as a connection.
 pub(crate) struct ProxyCommand {
@@ -45,34 +43,21 @@ impl ProxyCommand {
 /// # Errors
 /// It cannot be started, or hands nothing over.
 pub(crate) async fn receive_socket(command: &str) -> io::Result<tokio::net::TcpStream> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    let theirs = OwnedFd::from(theirs);
-    let twin = theirs.try_clone()?;
-    let mut child = shell(command).stdin(Stdio::from(theirs)).stdout(Stdio::from(twin)).spawn()?;
-    let socket = fdpass::receive(ours).await;
-    // It has done its part; how it ends is of no interest.
-    tokio::spawn(async move { child.wait().await });
-    let socket = std::net::TcpStream::from(socket?);
-    socket.set_nonblocking(true)?;
-    tokio::net::TcpStream::from_std(socket)
+    fdpass::take_socket_of(shell(command)).await
 }
 
 /// Returns the user's shell, to run a command in its own place.
 fn shell(command: &str) -> Command {
-    let (usual, option) = account::COMMAND_SHELL;
+    let (usual, option) = COMMAND_SHELL;
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
     let mut shell = Command::new(shell.unwrap_or_else(|| OsString::from(usual)));
-    shell.arg(option).arg(format!("exec {command}"));
+    shell.arg(option).arg(format!("{IN_PLACE}{command}"));
     shell
 }
 
 impl Drop for ProxyCommand {
     fn drop(&mut self) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(id) = id.and_then(Pid::from_raw) {
-            // It may have ended by itself.
-            let _ = kill_process(id, Signal::HUP);
-        }
+        process::hang_up(&mut self.child);
     }
 }
 

@@ -77,7 +77,9 @@ pub(crate) fn is_interactive(settings: &Settings) -> bool {
 /// Returns the kind of terminal, as the far host is to know it.
 pub(crate) fn term(settings: &Settings) -> Option<String> {
     let set = settings.set_env.iter().find(|(name, _)| name == "TERM");
-    set.map(|(_, value)| value.clone()).or_else(|| std::env::var("TERM").ok())
+    set.map(|(_, value)| value.clone())
+        .or_else(|| std::env::var("TERM").ok())
+        .or_else(|| tty::USUAL_TERM.map(ToOwned::to_owned))
 }
 
 /// Returns the variables to send, SetEnv's after (and above) SendEnv's.

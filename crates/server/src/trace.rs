@@ -10,7 +10,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The messages, for the bus. Some are left out when the client does not keep up.
 pub(crate) type Messages = mpsc::Receiver<String>;
@@ -24,13 +26,10 @@ pub(crate) fn start() -> Option<Messages> {
     let log = Log(Arc::new((Mutex::new(open().ok()?), sender)));
     // Not the layers below in detail: what they say of a packet that carries a
     // message to the bus would make the next one.
-    let filter = EnvFilter::new("info,tsshd=debug");
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(move || log.clone())
-        .try_init()
-        .ok()?;
+    let targets =
+        Targets::new().with_default(LevelFilter::INFO).with_target("tsshd", LevelFilter::DEBUG);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || log.clone());
+    tracing_subscriber::registry().with(lines.with_filter(targets)).try_init().ok()?;
     Some(messages)
 }
 

@@ -8,6 +8,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for file in tree.rust() {
         findings.extend(header(file));
         findings.extend(unsafe_code(file));
+        findings.extend(platforms(file));
     }
     for root in FORBIDDING {
         findings.extend(forbids_unsafe(tree, root));
@@ -40,6 +41,22 @@ fn unsafe_code(file: &File) -> Vec<Finding> {
     }
     let lines = file.code().filter(|(_, code)| has_word(code, "unsafe") && !code.contains('"'));
     lines.map(|(line, _)| finding(file, line, "unsafe code belongs in sys/")).collect()
+}
+
+/// What differs between systems is for the folders called `sys` (DESIGN D12).
+fn platforms(file: &File) -> Vec<Finding> {
+    let bound = PROGRAMS.iter().any(|start| file.path.starts_with(start));
+    if !bound || file.path.split('/').any(|part| part == "sys") {
+        return Vec::new();
+    }
+    let is_about_systems = |code: &str| {
+        // Tests may need a system's own ways.
+        code.contains("cfg")
+            && !has_word(code, "test")
+            && ["unix", "windows", "target_os"].iter().any(|w| has_word(code, w))
+    };
+    let lines = file.code().filter(|(_, code)| is_about_systems(code));
+    lines.map(|(line, _)| finding(file, line, "cfg on the platform belongs in sys/")).collect()
 }
 
 /// A crate that needs no unsafe code says so to the compiler.
@@ -110,6 +127,10 @@ fn finding(file: &File, line: usize, rule: &str) -> Finding {
     Finding { path: file.path.clone(), line, rule: rule.to_owned() }
 }
 
+/// Code that has a `sys/` for what differs between systems; the layers have `driver/`.
+const PROGRAMS: [&str; 4] =
+    ["crates/client/src/", "crates/host/src/", "crates/server/src/", "crates/tty/src/"];
+
 /// Roots of the crates without unsafe code.
 const FORBIDDING: [&str; 8] = [
     "crates/proto/src/lib.rs",
@@ -153,6 +174,14 @@ mod tests {
         let text = "//! A file.\nfn f() { unsafe { g() } }\n";
         assert_eq!(unsafe_code(&file("crates/client/src/a.rs", text)).len(), 1);
         assert_eq!(unsafe_code(&file("crates/client/src/sys/a.rs", text)).len(), 0);
+    }
+
+    #[test]
+    fn a_difference_between_systems_is_found_outside_sys_only() {
+        let text = "//! A file.\n#[cfg(windows)]\nfn f() {}\n";
+        assert_eq!(platforms(&file("crates/client/src/a.rs", text)).len(), 1);
+        assert_eq!(platforms(&file("crates/client/src/sys/a.rs", text)).len(), 0);
+        assert_eq!(platforms(&file("crates/proxy/src/driver/a.rs", text)).len(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! shows the same table to people; a test keeps the two in step.
 
 use super::forward::Kind;
+use crate::sys::account::HAS_KEYCHAIN;
 
 /// What the arguments of a keyword must look like. Checked where they are read, in blocks that do
 /// not apply too.
@@ -88,8 +89,12 @@ pub(super) struct Keyword {
 
 /// Looks a keyword up by its name in lower case.
 pub(super) fn find(name: &str) -> Option<&'static Keyword> {
-    KEYWORDS.iter().find(|keyword| keyword.name == name)
+    let keyword = KEYWORDS.iter().find(|keyword| keyword.name == name);
+    keyword.or((HAS_KEYCHAIN && name == KEYCHAIN.name).then_some(&KEYCHAIN))
 }
+
+/// Apple's ssh has it; a file shared between machines names it under IgnoreUnknown.
+static KEYCHAIN: Keyword = ignored("usekeychain");
 
 /// Returns whether a keyword, in lower case, means something to us only.
 pub(crate) fn is_ours(name: &str) -> bool {
@@ -322,9 +327,6 @@ const KEYWORDS: &[Keyword] = &[
     ignored("userknownhostsfile2"),
     ignored("useroaming"),
     ignored("usersh"),
-    // Apple's ssh has it; a file shared between machines names it under IgnoreUnknown.
-    #[cfg(target_os = "macos")]
-    ignored("usekeychain"),
 ];
 
 /// The names of the log levels.

@@ -15,6 +15,7 @@ use russh::keys::{Certificate, HashAlg, PrivateKey, PublicKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::settings::{IdentityAgent, Settings};
+use crate::sys::account::USUAL_AGENT;
 
 /// A connection to an agent, bound to one ssh connection.
 pub(super) struct Agent {
@@ -42,10 +43,13 @@ impl Agent {
         let path = match &settings.identity_agent {
             IdentityAgent::None => return None,
             IdentityAgent::Path(path) => path.clone(),
-            IdentityAgent::Environment => PathBuf::from(std::env::var_os("SSH_AUTH_SOCK")?),
+            IdentityAgent::Environment => {
+                let named = std::env::var_os("SSH_AUTH_SOCK");
+                PathBuf::from(named.or_else(|| USUAL_AGENT.map(Into::into))?)
+            }
         };
-        let mut client = match AgentClient::connect_uds(&path).await {
-            Ok(client) => client,
+        let mut client = match host::local::connect(&path).await {
+            Ok(stream) => AgentClient::connect(stream).dynamic(),
             Err(error) => {
                 tracing::debug!(%error, "no agent");
                 return None;

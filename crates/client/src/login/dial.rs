@@ -165,10 +165,7 @@ fn mark(socket: &TcpSocket, peer: SocketAddr, settings: &Settings) {
     let Some(mark) = settings.marks.of(request::is_interactive(settings)) else { return };
     let result = match peer {
         SocketAddr::V4(_) => socket.set_tos_v4(mark.into()),
-        #[cfg(unix)]
-        SocketAddr::V6(_) => socket.set_tclass_v6(mark.into()),
-        #[cfg(not(unix))]
-        SocketAddr::V6(_) => Ok(()),
+        SocketAddr::V6(_) => host::socket::set_traffic_class(socket, mark.into()),
     };
     if let Err(error) = result {
         tracing::debug!(%error, mark, "packets are not marked");

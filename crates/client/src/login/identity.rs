@@ -21,6 +21,7 @@ use super::signer::{self, SignError};
 use super::token;
 use super::ui::{Echo, PromptError, Ui};
 use crate::config::settings::{IdentityFile, Settings};
+use crate::sys::account;
 
 /// A key that may be offered.
 #[derive(Debug)]
@@ -325,7 +326,7 @@ impl<'a> Loader<'a> {
     fn read_protected(&self) -> Result<Zeroizing<String>, LoadError> {
         let unreadable = |error: io::Error| self.unusable(&system_words(&error));
         let status = std::fs::metadata(self.path).map_err(unreadable)?;
-        if let Some(mode) = too_open(&status) {
+        if let Some(mode) = account::too_open(&status) {
             self.ui.warn(&format!(
                 "{RULE}\n@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @\n{RULE}\n\
                  Permissions 0{mode:03o} for '{}' are too open.\n\
@@ -384,15 +385,6 @@ async fn decrypt(
         Ok(Ok(Parsed::Plain(key))) => Some(key),
         _ => None,
     }
-}
-
-/// The mode bits, if others may read a key that is ours.
-fn too_open(status: &std::fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-
-    let mode = status.mode() & 0o777;
-    let ours = status.uid() == rustix::process::getuid().as_raw();
-    (ours && mode & 0o077 != 0).then_some(mode)
 }
 
 /// The line OpenSSH frames its warnings with.

@@ -15,12 +15,13 @@ pub(super) mod update;
 use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::hmac;
+
+use crate::sys::account;
 
 /// The lines of all files that speak of one host.
 #[derive(Debug, Default)]
@@ -162,7 +163,7 @@ pub(super) fn append(
         && directory.file_name().is_some_and(|name| name == ".ssh")
     {
         // Best effort: opening the file tells what is wrong.
-        let _ = fs::DirBuilder::new().mode(0o700).create(directory);
+        let _ = account::create_private_dir(directory);
     }
     let mut out = update::open_locked(file)?;
     let start = if ends_in_newline(&mut out)? { "" } else { "\n" };

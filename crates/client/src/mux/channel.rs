@@ -1,22 +1,17 @@
 //! Messages and descriptors on the socket of a shared connection.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use host::local::{Stream, is_ours};
 
 use super::message::MAX_MESSAGE;
+use crate::sys::fdpass;
+use crate::sys::stdio::{Borrowed, Owned};
 
 /// One end. Reading is one reader's business.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    stream: UnixStream,
+    stream: Stream,
     /// Messages go out whole.
     sending: tokio::sync::Mutex<()>,
 }
@@ -26,9 +21,8 @@ impl Channel {
     ///
     /// # Errors
     /// It does not, or the system does not tell.
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
-        let peer = stream.peer_cred()?.uid();
-        if peer != rustix::process::geteuid().as_raw() && peer != 0 {
+    pub(super) fn new(stream: Stream) -> io::Result<Self> {
+        if !is_ours(&stream)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the other end is another user's",
@@ -96,53 +90,18 @@ impl Channel {
     ///
     /// # Errors
     /// Those of the socket.
-    pub(super) async fn send_descriptor(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let send = || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            let fds = [fd];
-            let fits = control.push(SendAncillaryMessage::ScmRights(&fds));
-            debug_assert!(fits, "the space is for one descriptor");
-            let byte = [IoSlice::new(&[0])];
-            rustix::net::sendmsg(&self.stream, &byte, &mut control, SendFlags::empty())?;
-            Ok(())
-        };
-        self.stream.async_io(Interest::WRITABLE, send).await
+    pub(super) async fn send_descriptor(&self, file: Borrowed<'_>) -> io::Result<()> {
+        fdpass::lend(&self.stream, file).await
     }
 
     /// Takes a descriptor that the peer lends. It is not handed on to programs we start.
     ///
     /// # Errors
     /// Those of the socket; that something else came, or nothing.
-    pub(super) async fn receive_descriptor(&self) -> io::Result<OwnedFd> {
-        let receive = || {
-            // More than one is not expected, but must not be lost and left open.
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut byte = [0];
-            let mut bytes = [IoSliceMut::new(&mut byte)];
-            let message =
-                rustix::net::recvmsg(&self.stream, &mut bytes, &mut control, RECEIVE_FLAGS)?;
-            if message.bytes == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let mut fds = control.drain().filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-                _ => None,
-            });
-            let fd = fds.next().and_then(|mut fds| fds.next());
-            fd.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no descriptor came"))
-        };
-        let fd = self.stream.async_io(Interest::READABLE, receive).await?;
-        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-        Ok(fd)
+    pub(super) async fn receive_descriptor(&self) -> io::Result<Owned> {
+        fdpass::take(&self.stream).await
     }
 }
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const RECEIVE_FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const RECEIVE_FLAGS: RecvFlags = RecvFlags::empty();
 
 #[derive(PartialEq, Eq)]
 enum Filled {
@@ -159,7 +118,7 @@ mod tests {
     use crate::mux::message::Request;
 
     fn pair() -> (Channel, Channel) {
-        let (one, other) = UnixStream::pair().expect("sockets");
+        let (one, other) = Stream::pair().expect("sockets");
         (Channel::new(one).expect("our own"), Channel::new(other).expect("our own"))
     }
 

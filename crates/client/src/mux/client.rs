@@ -4,12 +4,10 @@
 //! within [`PATIENCE`] and goes its own way; later it ends with it.
 
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
+use host::local::Stream;
 use tokio::time::timeout;
 
 use super::channel::Channel;
@@ -25,6 +23,9 @@ use crate::remote::{Program, PtyRequest, SessionRequest};
 use crate::report::{FAILURE, Reporter};
 use crate::request;
 use crate::session::Signals;
+use crate::sys::process;
+use crate::sys::signals::{SignalKind, signal};
+use crate::sys::stdio::{borrow, nothing};
 use crate::sys::tty;
 use crate::terminal::raw::RawMode;
 
@@ -186,7 +187,7 @@ pub async fn attach(
 
 impl Master {
     /// Greets whoever is at the other end, and finds out who that is.
-    async fn greet(stream: tokio::net::UnixStream) -> Result<Self, Unusable> {
+    async fn greet(stream: Stream) -> Result<Self, Unusable> {
         let mut master = Self { channel: Channel::new(stream)?, pid: 0, next_id: 0 };
         let greeting = async {
             master.channel.send(&Request::Hello { version: VERSION }.encode()).await?;
@@ -317,13 +318,11 @@ impl Master {
         }
         let raw = interactive.then(RawMode::enter).transpose()?;
         let_go(release)?;
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let pid = self.pid;
         let resizing = async {
             while resized.recv().await.is_some() {
-                if let Some(pid) = pid {
-                    // It asks our terminal for the size.
-                    let _ = kill_process(pid, Signal::WINCH);
-                }
+                // It asks our terminal for the size.
+                process::tell_resized(pid);
             }
             std::future::pending().await
         };
@@ -356,13 +355,13 @@ impl Master {
 
     /// Lends our standard streams.
     async fn lend(&self, stdin_null: bool, with_error: bool) -> io::Result<()> {
-        let nothing = std::fs::File::open("/dev/null")?;
+        let nothing = nothing()?;
         let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-        let input = if stdin_null { nothing.as_fd() } else { input.as_fd() };
+        let input = if stdin_null { borrow(&nothing) } else { borrow(&input) };
         self.channel.send_descriptor(input).await?;
-        self.channel.send_descriptor(output.as_fd()).await?;
+        self.channel.send_descriptor(borrow(&output)).await?;
         if with_error {
-            self.channel.send_descriptor(error.as_fd()).await?;
+            self.channel.send_descriptor(borrow(&error)).await?;
         }
         Ok(())
     }

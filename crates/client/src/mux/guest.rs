@@ -1,7 +1,6 @@
 //! Sessions of other processes on our connection, with the streams they lend us.
 
 use std::io;
-use std::os::fd::AsFd as _;
 
 use super::channel::Channel;
 use super::master::{Master, denied};
@@ -12,7 +11,7 @@ use crate::remote::{
     BoxFuture, Program, PtyRequest, RemoteError, SessionEnd, SessionRequest, Target,
 };
 use crate::session::{self, Options, Outcome, Streams};
-use crate::sys::stdio::{Output, Stdin};
+use crate::sys::stdio::{Output, Stdin, borrow};
 use crate::sys::tty;
 
 /// What a client is told when the far host does not do as it asks.
@@ -38,8 +37,8 @@ pub(super) async fn session(
     }
     let pty = asked.wants_tty.then(|| PtyRequest {
         term: text(&asked.term),
-        size: tty::size_of(input.as_fd()),
-        modes: tty::modes_of(input.as_fd()),
+        size: tty::size_of(borrow(&input)),
+        modes: tty::modes_of(borrow(&input)),
     });
     let size = pty.as_ref().map(|pty| pty.size);
     let agent = asked.wants_agent && master.forward_agent();
@@ -119,7 +118,7 @@ pub(super) async fn stdio(
     };
     let session = master.next_session();
     channel.send(&Reply::SessionOpened { id, session }.encode()).await?;
-    let (input, output) = (Stdin::of(input.as_fd())?, Output::of(output.as_fd())?);
+    let (input, output) = (Stdin::of(borrow(&input))?, Output::of(borrow(&output))?);
     tokio::select! {
         ended = forward::conduct(far, Some(input), output) => {
             tracing::debug!(?ended, "the connection of another process ended");

@@ -49,9 +49,7 @@ impl System {
 
     /// Puts the program in our place.
     pub fn replace_us(&self) -> io::Error {
-        use std::os::unix::process::CommandExt as _;
-
-        self.invocation().exec()
+        crate::sys::process::replace_us(self.invocation())
     }
 
     /// Runs the program with our standard streams and waits for its end.

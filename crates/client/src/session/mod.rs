@@ -17,7 +17,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 
 use crate::config::NoticeSettings;
@@ -26,7 +25,7 @@ use crate::remote::{
     BoxFuture, HealthWatch, Remote, RemoteError, RemoteSession, SessionControl, SessionEnd,
     SessionRequest, TerminalSize,
 };
-use crate::sys::signals::is_ignored;
+use crate::sys::signals::{Signal, SignalKind, is_ignored, signal};
 use crate::sys::stdio::Output;
 use crate::sys::tty;
 use crate::terminal::raw::RawMode;

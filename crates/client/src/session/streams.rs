@@ -2,11 +2,10 @@
 //!
 //! Our own standard streams, or those that another process lent us with its session.
 
-use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::io;
 
 use crate::remote::TerminalSize;
-use crate::sys::stdio::{Output, Stdin, close_stdout};
+use crate::sys::stdio::{Borrowed, Output, Owned, Stdin, borrow, close_stdout};
 use crate::sys::tty;
 
 /// Standard input, output and error of a session.
@@ -17,11 +16,11 @@ pub enum Streams {
     /// Those of another process.
     Lent {
         /// Standard input.
-        input: OwnedFd,
+        input: Owned,
         /// Standard output.
-        output: OwnedFd,
+        output: Owned,
         /// Standard error.
-        error: OwnedFd,
+        error: Owned,
     },
 }
 
@@ -29,21 +28,21 @@ impl Streams {
     pub(super) fn input(&self) -> io::Result<Stdin> {
         match self {
             Self::Own => Stdin::open(),
-            Self::Lent { input, .. } => Stdin::of(input.as_fd()),
+            Self::Lent { input, .. } => Stdin::of(borrow(input)),
         }
     }
 
     pub(super) fn output(&self) -> io::Result<Output> {
         match self {
             Self::Own => Output::stdout(),
-            Self::Lent { output, .. } => Output::of(output.as_fd()),
+            Self::Lent { output, .. } => Output::of(borrow(output)),
         }
     }
 
     pub(super) fn error(&self) -> io::Result<Output> {
         match self {
             Self::Own => Output::stderr(),
-            Self::Lent { error, .. } => Output::of(error.as_fd()),
+            Self::Lent { error, .. } => Output::of(borrow(error)),
         }
     }
 
@@ -63,14 +62,16 @@ impl Streams {
     pub(super) fn is_terminal(&self) -> bool {
         match self {
             Self::Own => tty::stdin_is_tty() && tty::stdout_is_tty(),
-            Self::Lent { input, output, .. } => input.is_terminal() && output.is_terminal(),
+            Self::Lent { input, output, .. } => {
+                tty::is_tty(borrow(input)) && tty::is_tty(borrow(output))
+            }
         }
     }
 
-    fn with_input<T>(&self, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    fn with_input<T>(&self, ask: impl FnOnce(Borrowed<'_>) -> T) -> T {
         match self {
-            Self::Own => ask(io::stdin().as_fd()),
-            Self::Lent { input, .. } => ask(input.as_fd()),
+            Self::Own => ask(borrow(&io::stdin())),
+            Self::Lent { input, .. } => ask(borrow(input)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Prompts: questions and secrets, asked on `/dev/tty`.
+//! Prompts: questions and secrets, asked on the controlling terminal.
 //!
 //! Where there is none, or the user wants it so, an [askpass] program asks.
 //!
@@ -13,16 +13,8 @@
 //! or [`restore`], the terminal is as it was before. After `kill -9` that is
 //! the [guard](crate::guard)'s work.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Write as _};
 
-use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
-};
-use tokio::io::unix::AsyncFd;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::askpass;
@@ -30,7 +22,7 @@ use crate::config::settings::{Askpass, LogLevel};
 use crate::logging::{self, Priority};
 use crate::login::{Echo, PromptError, Ui};
 use crate::remote::BoxFuture;
-use crate::sys::signals::RestoreBeforeEnd;
+use crate::sys::prompt::{Keys, Terminal};
 
 /// The person at the terminal. Remarks go to standard error, as far as LogLevel lets them.
 #[derive(Debug)]
@@ -113,88 +105,18 @@ fn say(text: &str) {
 ///
 /// For panic hooks, where a prompt's own clean-up does not run. Does nothing otherwise.
 pub fn restore() {
-    let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((tty, termios)) = changed.take() {
-        // Flush, so that the rest of a secret does not land in a shell.
-        let _ = tcsetattr(tty.as_fd(), OptionalActions::Flush, &termios);
-    }
-}
-
-/// The terminal in use by a prompt and how it was before.
-static CHANGED: Mutex<Option<(File, Termios)>> = Mutex::new(None);
-
-/// Restores the terminal when a prompt ends.
-struct Guard {
-    // Dropped after the terminal is restored.
-    _on_signal: RestoreBeforeEnd,
-}
-
-impl Guard {
-    /// Makes the terminal hand over single keys, unechoed.
-    fn enter(tty: &File) -> io::Result<(Self, Keys)> {
-        crate::guard::wait_ready();
-        let before = tcgetattr(tty.as_fd())?;
-        let on_signal = RestoreBeforeEnd::of(tty.as_fd())?;
-        let mut termios = before.clone();
-        termios
-            .local_modes
-            .remove(LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN | LocalModes::ECHO);
-        termios.special_codes[SpecialCodeIndex::VMIN] = 1;
-        termios.special_codes[SpecialCodeIndex::VTIME] = 0;
-        let keys = Keys::of(&before);
-        *CHANGED.lock().unwrap_or_else(PoisonError::into_inner) = Some((tty.try_clone()?, before));
-        let guard = Self { _on_signal: on_signal };
-        tcsetattr(tty.as_fd(), OptionalActions::Flush, &termios)?;
-        Ok((guard, keys))
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        restore();
-    }
-}
-
-/// The user's own choice of special keys.
-struct Keys {
-    interrupt: [u8; 2],
-    suspend: u8,
-    erase: u8,
-    kill: u8,
-    end: u8,
-}
-
-impl Keys {
-    fn of(termios: &Termios) -> Self {
-        let code = |index| termios.special_codes[index];
-        Self {
-            interrupt: [code(SpecialCodeIndex::VINTR), code(SpecialCodeIndex::VQUIT)],
-            suspend: code(SpecialCodeIndex::VSUSP),
-            erase: code(SpecialCodeIndex::VERASE),
-            kill: code(SpecialCodeIndex::VKILL),
-            end: code(SpecialCodeIndex::VEOF),
-        }
-    }
+    crate::sys::prompt::restore();
 }
 
 async fn ask(prompt: &str, echo: Echo) -> Result<Zeroizing<String>, PromptError> {
-    let tty = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(nonblocking())
-        .open("/dev/tty")
-        .map_err(|_| PromptError::NoTerminal)?;
-    #[expect(
-        deprecated,
-        reason = "its replacement is unsafe; a File we own and never replace keeps its descriptor"
-    )]
-    let tty = AsyncFd::new(tty)?;
+    let mut tty = Terminal::open()?.ok_or(PromptError::NoTerminal)?;
     loop {
-        let (guard, keys) = Guard::enter(tty.get_ref())?;
-        write_all(&tty, prompt.as_bytes()).await?;
-        let key = Line::default().read(&tty, &keys, echo).await?;
+        crate::guard::wait_ready();
+        let (guard, keys) = tty.enter()?;
+        tty.write_all(prompt.as_bytes()).await?;
+        let key = Line::default().read(&mut tty, &keys, echo).await?;
         // The line end that was not echoed.
-        write_all(&tty, b"\n").await?;
+        tty.write_all(b"\n").await?;
         drop(guard);
         match key {
             Outcome::Line(line) => return Ok(line),
@@ -203,23 +125,6 @@ async fn ask(prompt: &str, echo: Echo) -> Result<Zeroizing<String>, PromptError>
             Outcome::Suspend => crate::sys::tty::suspend()?,
         }
     }
-}
-
-fn nonblocking() -> i32 {
-    // The bits fit: they are open(2)'s.
-    (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC)
-        .bits()
-        .cast_signed()
-}
-
-async fn write_all(tty: &AsyncFd<File>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let mut ready = tty.writable().await?;
-        if let Ok(written) = ready.try_io(|tty| tty.get_ref().write(bytes)) {
-            bytes = bytes.get(written?..).unwrap_or_default();
-        }
-    }
-    Ok(())
 }
 
 /// A line being typed. Wiped when dropped.
@@ -243,7 +148,7 @@ const MAX_LINE: usize = 8 * 1024;
 impl Line {
     async fn read(
         mut self,
-        tty: &AsyncFd<File>,
+        tty: &mut Terminal,
         keys: &Keys,
         echo: Echo,
     ) -> Result<Outcome, PromptError> {
@@ -251,18 +156,14 @@ impl Line {
         self.typed.reserve_exact(MAX_LINE);
         let mut buffer = Zeroizing::new([0; 256]);
         loop {
-            let mut ready = tty.readable().await?;
-            let Ok(read) = ready.try_io(|tty| tty.get_ref().read(&mut buffer[..])) else {
-                continue;
-            };
-            let read = read?;
+            let read = tty.read(&mut buffer[..]).await?;
             if read == 0 {
                 return Ok(Outcome::End); // hung up
             }
             for &byte in buffer.get(..read).unwrap_or_default() {
                 let (shown, outcome) = self.key(byte, keys);
                 if echo == Echo::On {
-                    write_all(tty, &shown).await?;
+                    tty.write_all(&shown).await?;
                 }
                 if let Some(outcome) = outcome {
                     return Ok(outcome);

@@ -1,6 +1,9 @@
 //! Raw mode of the local terminal, undone however the program ends.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use crate::sys::tty::Sequences;
 
 /// The terminal is raw while this lives.
 ///
@@ -14,7 +17,7 @@ impl RawMode {
     /// # Errors
     /// When there is no terminal, or it refuses.
     pub fn enter() -> io::Result<Self> {
-        crossterm::terminal::enable_raw_mode()?;
+        enter()?;
         Ok(Self(()))
     }
 
@@ -23,7 +26,7 @@ impl RawMode {
     /// # Errors
     /// When it refuses.
     pub fn suspend(&self) -> io::Result<()> {
-        crossterm::terminal::disable_raw_mode()
+        leave()
     }
 
     /// Makes it raw again.
@@ -31,7 +34,7 @@ impl RawMode {
     /// # Errors
     /// When it refuses.
     pub fn resume(&self) -> io::Result<()> {
-        crossterm::terminal::enable_raw_mode()
+        enter()
     }
 
     /// Gives the terminal back while `action` runs, and makes it raw again.
@@ -39,9 +42,9 @@ impl RawMode {
     /// # Errors
     /// Those of `action` and of the mode changes.
     pub fn pause(&self, action: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        crossterm::terminal::disable_raw_mode()?;
+        leave()?;
         let result = action();
-        crossterm::terminal::enable_raw_mode()?;
+        enter()?;
         result
     }
 }
@@ -55,5 +58,23 @@ impl Drop for RawMode {
 /// Puts the terminal back as it was, if it is raw.
 pub fn restore() {
     // Nothing sensible can be done about a failure on the way out.
-    let _ = crossterm::terminal::disable_raw_mode();
+    let _ = leave();
+}
+
+/// What else than rawness the terminal has been switched to.
+static SEQUENCES: Mutex<Option<Sequences>> = Mutex::new(None);
+
+fn enter() -> io::Result<()> {
+    let mut sequences = SEQUENCES.lock().unwrap_or_else(PoisonError::into_inner);
+    if sequences.is_none() {
+        *sequences = Some(Sequences::on()?);
+    }
+    crossterm::terminal::enable_raw_mode()
+}
+
+fn leave() -> io::Result<()> {
+    let left = crossterm::terminal::disable_raw_mode();
+    // Only what this has switched on: a prompt of the login may be at the terminal now.
+    *SEQUENCES.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    left
 }

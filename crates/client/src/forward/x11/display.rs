@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use host::local;
 
 use crate::forward::near::Socket;
 use crate::remote::Target;
+use crate::sys::account::is_socket;
 
 /// Where local X servers have their sockets.
 const SOCKETS: &str = "/tmp/.X11-unix/X";
@@ -117,7 +117,7 @@ fn screen(name: &str) -> u32 {
 
 /// A socket's own path, or what is left of it without `:0` or `.0`.
 fn socket_path(name: &str) -> PathBuf {
-    let is_socket = |path: &Path| path.metadata().is_ok_and(|file| file.file_type().is_socket());
+    let is_socket = |path: &Path| path.metadata().is_ok_and(|found| is_socket(&found));
     let shorter = name.rsplit_once(['.', ':']).map(|(path, _)| Path::new(path));
     match shorter {
         Some(path) if !is_socket(Path::new(name)) && is_socket(path) => path.to_owned(),

@@ -69,13 +69,11 @@ struct PrivateDir(std::path::PathBuf);
 
 impl PrivateDir {
     fn new() -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|_| io::ErrorKind::Unsupported)?;
         let path = std::env::temp_dir().join(format!("ssh-{}", hex::encode(random)));
         // Not recursive: one that is there already is somebody else's.
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        crate::sys::account::create_private_dir(&path)?;
         Ok(Self(path))
     }
 }

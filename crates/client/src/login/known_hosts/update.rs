@@ -10,8 +10,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::sys::account;
 
 use super::{Line, Marker, lines, names_host, new_lines};
 
@@ -118,13 +119,14 @@ fn replace_in(
     if now == text {
         return Ok(());
     }
-    let mode = locked.metadata()?.permissions().mode() & 0o7777;
+    let status = locked.metadata()?;
     let aside = beside(&file, &format!(".{}", std::process::id()));
     let written =
-        File::options().write(true).create_new(true).mode(mode).open(&aside).and_then(|mut out| {
-            out.write_all(&now)?;
-            out.sync_all()
-        });
+        account::for_the_same(File::options().write(true).create_new(true), &status).open(&aside);
+    let written = written.and_then(|mut out| {
+        out.write_all(&now)?;
+        out.sync_all()
+    });
     let moved = written.and_then(|()| {
         // As OpenSSH: what was there before can be looked up.
         let before = beside(&file, ".old");
@@ -187,15 +189,16 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 /// What the system says. A file system that knows no locks is no error.
 pub(super) fn open_locked(path: &Path) -> io::Result<File> {
     loop {
-        let file = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let status = file.metadata()?;
-        if !status.is_file() || file.lock().is_err() {
+        let mut options = File::options();
+        options.read(true).append(true).create(true);
+        let file = account::for_user_alone(&mut options).open(path)?;
+        if !file.metadata()?.is_file() || file.lock().is_err() {
             return Ok(file);
         }
         // Another client may have put a new file in its place while we waited.
-        match fs::metadata(path) {
-            Ok(now) if (now.dev(), now.ino()) == (status.dev(), status.ino()) => return Ok(file),
-            Ok(_) => {}
+        match account::is_still_at(&file, path) {
+            Ok(true) => return Ok(file),
+            Ok(false) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -204,6 +207,8 @@ pub(super) fn open_locked(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD as BASE64;

@@ -25,6 +25,15 @@ pub fn split(stream: &mut Stream) -> (impl AsyncRead + Unpin, impl AsyncWrite + 
     stream.split()
 }
 
+/// Returns whether the other end runs as the same user, or as root.
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_ours(stream: &Stream) -> io::Result<bool> {
+    let peer = stream.peer_cred()?.uid();
+    Ok(peer == rustix::process::geteuid().as_raw() || peer == 0)
+}
+
 /// Listens at `path`; its mode lacks the bits of `mask` from the first moment on.
 ///
 /// Remove the file with the socket: [`SocketFile`]. Not for programs with threads that make

@@ -46,6 +46,14 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
+/// Marks what a socket of IPv6 sends.
+///
+/// # Errors
+/// The system's.
+pub fn set_traffic_class(socket: &TcpSocket, mark: u32) -> io::Result<()> {
+    socket.set_tclass_v6(mark)
+}
+
 /// Leaves no moment for another thread to start a program, where the system has a flag for it.
 #[cfg(target_os = "linux")]
 const CLOEXEC: SocketFlags = SocketFlags::CLOEXEC;

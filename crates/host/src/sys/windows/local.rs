@@ -52,6 +52,48 @@ pub fn split(stream: &mut Stream) -> (impl AsyncRead + Unpin, impl AsyncWrite + 
     tokio::io::split(stream)
 }
 
+/// Returns false: what is at the other end of a pipe is not looked up.
+///
+/// # Errors
+/// None.
+pub fn is_ours(_: &Stream) -> io::Result<bool> {
+    Ok(false)
+}
+
+impl Stream {
+    /// Waits until [`Stream::try_read`] may have something.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Waits until [`Stream::try_write`] may do something.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.0.writable().await
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// The system's; nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+
+    /// Writes what can be written.
+    ///
+    /// # Errors
+    /// The system's; nothing can.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,

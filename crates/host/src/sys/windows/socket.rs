@@ -30,3 +30,11 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket)
 }
+
+/// Does nothing: Windows leaves the marks of IPv6 to its administrators.
+///
+/// # Errors
+/// None.
+pub fn set_traffic_class(_: &TcpSocket, _: u32) -> io::Result<()> {
+    Ok(())
+}

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +15,24 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+/// An open file of another process or our own, as systems hand it around.
+pub type Owned = OwnedFd;
+/// One that is lent.
+pub type Borrowed<'a> = BorrowedFd<'a>;
+
+/// Lends an open file.
+pub fn borrow(file: &impl AsFd) -> Borrowed<'_> {
+    file.as_fd()
+}
+
+/// Opens a file that has nothing in it.
+///
+/// # Errors
+/// The system's.
+pub fn nothing() -> io::Result<File> {
+    File::open("/dev/null")
+}
 
 /// Bytes that a pipe that polls as writable takes without blocking (POSIX `PIPE_BUF`).
 const PIPE_BUF: usize = 4096;

@@ -1,11 +1,15 @@
 //! The local terminal: size, modes, suspending ourselves.
 
 use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use rustix::termios::{LocalModes, Termios, tcgetattr, tcgetwinsize};
 
+use super::stdio::Borrowed;
 use crate::remote::TerminalSize;
+
+/// What kind of terminal this is where the environment does not say: unknown.
+pub(crate) const USUAL_TERM: Option<&str> = None;
 
 /// Returns whether standard input is a terminal.
 #[must_use]
@@ -25,6 +29,12 @@ pub fn stderr_is_tty() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Returns whether an open file is a terminal.
+#[must_use]
+pub fn is_tty(file: Borrowed<'_>) -> bool {
+    file.is_terminal()
+}
+
 /// Returns whether somebody sits at a terminal that can be asked, whatever the standard streams are.
 #[must_use]
 pub fn has_controlling() -> bool {
@@ -39,7 +49,7 @@ pub fn size() -> TerminalSize {
 
 /// Returns the size of a terminal; zeros if it is none.
 #[must_use]
-pub fn size_of(terminal: BorrowedFd<'_>) -> TerminalSize {
+pub fn size_of(terminal: Borrowed<'_>) -> TerminalSize {
     tcgetwinsize(terminal).map_or_else(
         |_| TerminalSize::default(),
         |size| TerminalSize {
@@ -68,7 +78,7 @@ pub fn modes() -> Vec<(u8, u32)> {
 
 /// Returns the modes of a terminal, as [`modes`] does.
 #[must_use]
-pub fn modes_of(terminal: BorrowedFd<'_>) -> Vec<(u8, u32)> {
+pub fn modes_of(terminal: Borrowed<'_>) -> Vec<(u8, u32)> {
     tcgetattr(terminal).map_or_else(|_| Vec::new(), |termios| tty::sys::modes::encode(&termios))
 }
 
@@ -103,5 +113,20 @@ impl SavedTerminal {
                 &self.settings,
             );
         }
+    }
+}
+
+/// Control sequences, which every terminal here speaks and understands.
+#[derive(Debug)]
+pub(crate) struct Sequences(());
+
+impl Sequences {
+    /// Does nothing.
+    ///
+    /// # Errors
+    /// None.
+    #[expect(clippy::unnecessary_wraps, reason = "other systems have to be asked")]
+    pub(crate) fn on() -> io::Result<Self> {
+        Ok(Self(()))
     }
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, c_int};
 
+pub use tokio::signal::unix::{Signal, SignalKind, signal};
+
 /// Returns whether the caller of this program had `signal` ignored, as `nohup` does.
 ///
 /// Ask before a handler is installed; an ignored signal should stay ignored.
