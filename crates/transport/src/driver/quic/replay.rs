@@ -9,8 +9,8 @@
 //! Of many packets only those go that the reader probably waits for; a guess that
 //! is wrong costs nothing but time, for quinn's own recovery goes on beside this.
 //!
-//! Pure. Invariant: at most [`MOST_KEPT`] bytes are kept, and none that was sent
-//! before something that is acknowledged.
+//! Pure. Invariant: at most [`MOST_KEPT`] bytes are kept, none that was sent before
+//! something that is acknowledged, and nothing old while the peer is heard.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ const NEAR: usize = 110;
 const MANY: usize = 2 * NEAR;
 /// Packets that may go in front of the probe, at least.
 const LEAST: usize = 16;
+/// Packets that are so much older than three round trips are not kept while the
+/// peer is heard.
+const OLD: Duration = Duration::from_millis(100);
 /// On a network that nobody knows, what a connection begins with.
 const FEW_ELSEWHERE: usize = 10;
 
@@ -80,6 +83,13 @@ impl Replay {
             let size = segment_size.unwrap_or(contents.len()).max(1);
             self.sent.push_back(Sent { at, transport_at, contents: contents.into(), size });
         }
+    }
+
+    /// Notes that the peer was heard: what is much older than a round trip is
+    /// acknowledged, or nothing that ever will be, as mere acknowledgements.
+    pub(super) fn on_received(&mut self, now: Instant) {
+        let (smoothed, known) = (self.rtt.smoothed, self.acked.is_some());
+        self.forget(|sent| known && sent.at + smoothed * 3 + OLD < now);
     }
 
     /// Notes that a packet is acknowledged, by the transport time at which it was sent.
@@ -210,6 +220,18 @@ mod tests {
         let mut replay = busy(start, 60);
         assert_eq!(first_bytes(&replay.on_path(start + SECOND, false)), [0; 0]);
         assert_eq!(replay.take_behind_probe().len(), 8);
+    }
+
+    #[test]
+    fn acknowledgements_that_nobody_acknowledges_do_not_pile_up() {
+        let start = Instant::now();
+        let mut replay = busy(start, 1);
+        for second in 1..100 {
+            let at = start + SECOND * second;
+            replay.on_received(at);
+            replay.on_sent(at, at, &[0; 40], None);
+        }
+        assert_eq!(replay.sent.len(), 1);
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl AsyncUdpSocket for Adapter {
         if self.clock.on_received() {
             self.on_path(true);
         }
+        self.replay().on_received(real_now());
         Poll::Ready(Ok(count))
     }
 
