@@ -40,11 +40,13 @@ pub enum Ext {
     Farewell,
     /// The server listens at its other addresses as well, and names them.
     Addresses,
+    /// A reader that gives a stream up says so to its writer.
+    Stop,
 }
 
 impl Ext {
     /// All extensions we speak.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Early,
         Self::Command,
         Self::Modes,
@@ -57,6 +59,7 @@ impl Ext {
         Self::Tcp,
         Self::Farewell,
         Self::Addresses,
+        Self::Stop,
     ];
 
     /// Returns the name on the wire.
@@ -75,6 +78,7 @@ impl Ext {
             Self::Tcp => "tcp",
             Self::Farewell => "farewell",
             Self::Addresses => "addresses",
+            Self::Stop => "stop",
         }
     }
 }

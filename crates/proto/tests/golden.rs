@@ -62,7 +62,7 @@ fn with_no_extension_our_info_has_the_reference_s_fields_only() {
         extended,
         format!(
             "{},\"Ext\":[\"early\",\"command\",\"modes\",\"signal\",\"goodbye\",\"rekey\",\
-             \"listen\",\"loss\",\"silence\",\"tcp\",\"farewell\",\"addresses\"]}}",
+             \"listen\",\"loss\",\"silence\",\"tcp\",\"farewell\",\"addresses\",\"stop\"]}}",
             &plain[..plain.len() - 1]
         )
     );

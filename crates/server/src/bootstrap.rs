@@ -46,11 +46,6 @@ pub fn run(arguments: &[OsString]) -> Exit {
         Action::Version { detail: true } => return print(&build()),
         Action::Serve(options) => options,
     };
-    if let Some(flag) = options.unsupported {
-        // A failure to set up, after which the first process ends well: only
-        // then does the client show the text (PROTOCOL §1.3, §1.4).
-        return print(&format!("tsshd {PROGRAM_VERSION} does not support {flag} yet\n"));
-    }
     if daemon::is_background() {
         return serve(&options);
     }

@@ -48,8 +48,6 @@ pub struct Options {
     pub output_log_bytes: usize,
     /// Extensions the client asks for.
     pub extensions: ExtSet,
-    /// The first option given that this server cannot serve yet.
-    pub unsupported: Option<&'static str>,
 }
 
 /// Restriction of the addresses to listen on.
@@ -79,12 +77,8 @@ impl Family {
 /// How long to wait for a client unless told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Options whose parts of the protocol are not in this server yet.
-const UNSUPPORTED: [&str; 5] = ["--attachable", "--socket", "--list", "--view", "--attach"];
-
 /// Options that take a value.
-const VALUED: [&str; 7] =
-    ["--mtu", "--port", "--connect-timeout", "--view", "--attach", OUTPUT_LOG_FLAG, ext::FLAG];
+const VALUED: [&str; 5] = ["--mtu", "--port", "--connect-timeout", OUTPUT_LOG_FLAG, ext::FLAG];
 
 /// Largest log of a terminal's output: each session may fill one.
 const MAX_LOG_BYTES: usize = 1 << 30;
@@ -101,7 +95,6 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
         connect_timeout: CONNECT_TIMEOUT,
         output_log_bytes: DEFAULT_LOG_BYTES,
         extensions: ExtSet::NONE,
-        unsupported: None,
     };
     let (mut v4, mut v6) = (false, false);
     let mut words = arguments.iter().map(AsRef::as_ref).peekable();
@@ -134,10 +127,9 @@ pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Action {
                 options.output_log_bytes = bytes.unwrap_or(DEFAULT_LOG_BYTES).min(MAX_LOG_BYTES);
             }
             ext::FLAG => options.extensions = value.map_or(ExtSet::NONE, ExtSet::from_argument),
-            _ => {
-                let known = UNSUPPORTED.into_iter().find(|name| *name == word);
-                options.unsupported = options.unsupported.or(known);
-            }
+            // Those of attaching among them: a client that gets a session where it asked for a
+            // list knows that the server has none, and uses it (PROTOCOL §1.2, §8.2).
+            _ => {}
         }
     }
     options.family = match (v4, v6) {
@@ -234,12 +226,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_yet_is_remembered() {
-        assert_eq!(options("--attachable").unsupported, Some("--attachable"));
-        assert!(options("--kcp --tcp").kcp && options("--kcp --tcp").unsupported.is_none());
-        assert_eq!(options("--attachable --socket").unsupported, Some("--attachable"));
-        assert_eq!(options("--attach 77").unsupported, Some("--attach"));
-        assert_eq!(options("--tcp").unsupported, None);
+    fn asked_to_attach_it_serves_like_a_server_that_knows_nothing_of_that() {
+        for words in ["--list --kcp", "--attachable --socket --kcp", "--attach 77 --kcp"] {
+            assert!(options(words).kcp, "{words}");
+        }
     }
 
     #[test]

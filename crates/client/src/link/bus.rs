@@ -162,12 +162,12 @@ impl Bus {
             }),
         };
         if ext.has(Ext::Early) && connection.has_forward_secrecy() {
-            // Sessions do not wait for the bus. The handshake was an exchange with the server: from now on its silence counts, or a
-            // path that ends before the bus is up would be waited for without end.
+            // Sessions do not wait for the bus. The handshake was an exchange with the server: from
+            // now on its silence counts, or a path that ends before the bus is up would be waited
+            // for without end.
             proxy.heartbeat_confirmed(Instant::now());
         }
-        let quiet = ext.has(Ext::Silence);
-        tokio::spawn(bus.clone().run(connection.clone(), queue, warn, timeouts, quiet));
+        tokio::spawn(bus.clone().run(connection.clone(), queue, warn, timeouts, ext));
         bus
     }
 
@@ -272,14 +272,14 @@ impl Bus {
         queue: mpsc::UnboundedReceiver<Vec<u8>>,
         warn: mpsc::UnboundedSender<String>,
         timeouts: Timeouts,
-        quiet: bool,
+        ext: ExtSet,
     ) {
         let end = tokio::select! {
             end = self.converse(&connection, queue, warn) => end,
             error = connection.closed() => End::Lost(error.to_string()),
-            end = self.beat(timeouts, quiet) => end,
+            end = self.beat(timeouts, ext.has(Ext::Silence)) => end,
             end = server_gone(&self.shared.proxy) => end,
-            never = self.renew_keys() => never,
+            never = self.renew_keys(ext) => never,
             never = self.report_losses() => never,
         };
         self.end(end);
@@ -288,8 +288,12 @@ impl Bus {
     }
 
     /// Asks for new keys whenever the transport wants them; the first time in
-    /// the flight of the bus message (PROTOCOL §4.7).
-    async fn renew_keys(&self) -> End {
+    /// the flight of the bus message, or once a reference server has answered
+    /// that (PROTOCOL §4.7, §7.2).
+    async fn renew_keys(&self, ext: ExtSet) -> End {
+        if !ext.has(Ext::Early) {
+            let _ = self.shared.up.subscribe().wait_for(|up| up.answered).await;
+        }
         loop {
             let point = self.shared.connection.key_request().await;
             self.send(&ToServer::Rekey(Rekey { pub_key: Bytes(point.to_vec()) }));
@@ -391,6 +395,10 @@ impl Bus {
         loop {
             let Ok(Some((name, body))) = read(&mut recv).await else {
                 return End::Lost("the server ended the connection".into());
+            };
+            let Some(body) = body else {
+                tracing::warn!(name, "bus message over the limit skipped");
+                continue;
             };
             match ToClient::decode(&name, &body) {
                 Ok(Some(ToClient::Quit(quit))) => {
@@ -494,9 +502,17 @@ impl Bus {
 }
 
 /// Reads a command and its message; `None` at the end of the bus.
-async fn read(recv: &mut RecvStream) -> Result<Option<(String, Vec<u8>)>, frames::ReadError> {
+///
+/// There is no message where it was over the limit: the reference knows none, and its report of
+/// discarded input is as long as that (PROTOCOL §7.6).
+async fn read(
+    recv: &mut RecvStream,
+) -> Result<Option<(String, Option<Vec<u8>>)>, frames::ReadError> {
     let Some(name) = frames::read_command(recv).await? else { return Ok(None) };
-    let body = if name == CLOSE { Vec::new() } else { frames::read_raw_message(recv).await? };
+    let body = match &*name {
+        CLOSE => Some(Vec::new()),
+        _ => frames::read_or_skip_message(recv).await?,
+    };
     Ok(Some((name, body)))
 }
 

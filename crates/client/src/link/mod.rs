@@ -260,6 +260,9 @@ impl Link {
             }
             Err(error) => return Err(error),
         };
+        if ext.has(Ext::Stop) {
+            connection.tell_stops();
+        }
         let timeouts = Timeouts::new(
             settings.alive_timeout,
             settings.heartbeat_timeout,

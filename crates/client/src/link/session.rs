@@ -38,12 +38,14 @@ pub(super) async fn open(
         link.bus.wait_up().await?;
     }
     let interactive = request.pty.is_some();
-    if !interactive && link.ext.is_empty() {
-        // Not a byte of a session without a terminal may be lost (DESIGN D7). A
-        // server of ours knows that, and what terminals lose is its own setting.
+    if link.ext.is_empty() {
+        // Not a byte of a session without a terminal may be lost (DESIGN D7). Of a terminal the
+        // reference would drop what was typed around every new path, and we look for one
+        // within a few round trips; what is typed while there is none, we drop ourselves.
+        // A server of ours knows all that.
         link.bus.send(&ToServer::Setting(Setting {
             keep_pending_input: Some(true),
-            keep_pending_output: Some(true),
+            keep_pending_output: (!interactive).then_some(true),
         }));
     }
     let what = describe(&request.program);

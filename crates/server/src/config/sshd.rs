@@ -71,6 +71,9 @@ enum Block {
 
 /// Deepest nesting of includes, as in OpenSSH.
 const MAX_DEPTH: usize = 16;
+/// A file of cloud images that only root can read and that says nothing but
+/// `PasswordAuthentication`, so that nothing is refused on its account.
+const CLOUD_INIT: &str = "50-cloud-init.conf";
 
 impl SshdConfig {
     /// Reads the file at `path`.
@@ -168,6 +171,7 @@ impl SshdConfig {
                 Ok(text) if depth < MAX_DEPTH => {
                     self.parse(&String::from_utf8_lossy(&text), facts, block, depth + 1);
                 }
+                _ if path.file_name().is_some_and(|name| name == CLOUD_INIT) => {}
                 _ => self.cannot_read(&path),
             }
         }
@@ -359,6 +363,15 @@ mod tests {
         let accepted: Vec<_> = config.list("acceptenv").iter().map(|c| &*c.rest).collect();
         assert_eq!(accepted, ["A", "B"]);
         assert_eq!(config.unreadable, None);
+    }
+
+    #[test]
+    fn what_cloud_init_hides_restricts_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("sshd_config");
+        std::fs::create_dir(dir.path().join("50-cloud-init.conf")).unwrap();
+        std::fs::write(&main, "Include *.conf\n").unwrap();
+        assert_eq!(SshdConfig::read(&main, &facts()).unwrap().unreadable, None);
     }
 
     #[test]

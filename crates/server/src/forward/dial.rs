@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proto::open::{CODE_PROHIBITED, DialMessage, DialResponse, NO_ERROR, TcpAddr};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use transport::{RecvStream, SendStream};
 
 use crate::config::policy::Target;
@@ -13,6 +15,9 @@ use crate::config::{Policy, Refusal};
 use crate::forward::farewell::{Farewell, Farewells};
 use crate::forward::socket::{PRIORITY, Socket, conduct, split};
 use transport::frames::{self, ReadError};
+
+/// What an address has before the next is tried beside it (RFC 8305 §8).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -110,22 +115,65 @@ async fn dial(policy: &Policy, message: &DialMessage) -> Result<Socket, DialErro
         let to = Destination::read(policy, message, ["tcp", "tcp4", "tcp6"])?;
         let Destination { host, port, wants } = to;
         let found = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for address in found.filter(wants) {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Delay is for bulk, which fills its segments anyway.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(Socket::Tcp(stream));
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(failed(last))
+        let stream = connect_any(found.filter(wants)).await.map_err(failed)?;
+        // Delay is for bulk, which fills its segments anyway.
+        let _ = stream.set_nodelay(true);
+        Ok(Socket::Tcp(stream))
     };
     if message.timeout.is_zero() {
         return connect.await;
     }
     let timed_out = |_| failed(io::Error::from(io::ErrorKind::TimedOut));
     timeout(message.timeout, connect).await.map_err(timed_out)?
+}
+
+/// Connects to the first of the addresses that answers; those that say nothing hold up none.
+async fn connect_any(mut addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    loop {
+        let next = addresses.next();
+        let may_be_more = next.is_some();
+        if let Some(address) = next {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        tokio::select! {
+            done = attempts.join_next() => match done {
+                Some(Ok(Ok(stream))) => return Ok(stream),
+                Some(Ok(Err(error))) => last = error,
+                Some(Err(_)) => {}
+                None => return Err(last),
+            },
+            () = sleep(HEAD_START), if may_be_more => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_does_not_hold_up_the_others() {
+        // A queue that is full: further connections are not answered.
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(0).unwrap();
+        let mut silent = Vec::new();
+        while let Ok(Ok(stream)) =
+            timeout(Duration::from_millis(300), TcpStream::connect(full.local_addr().unwrap()))
+                .await
+        {
+            silent.push(stream);
+        }
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let addresses = [full.local_addr().unwrap(), closed, open.local_addr().unwrap()];
+        let stream = timeout(Duration::from_secs(60), connect_any(addresses.into_iter())).await;
+        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), open.local_addr().unwrap());
+        assert!(connect_any([closed].into_iter()).await.is_err());
+        assert!(connect_any(std::iter::empty()).await.is_err());
+    }
 }

@@ -56,6 +56,9 @@ impl Inner {
             return Ok(frames::write_message(&mut send, &refusal).await?);
         }
         let used = hello.ext_set().and(self.granted);
+        if used.has(Ext::Stop) {
+            self.connection.tell_stops();
+        }
         self.below.on_bus_up(heartbeat_timeout(&hello), used);
         let next_session_id = self.registry().next_id();
         let response = BusResponse { code: 0, msg: NO_ERROR.into(), next_session_id };

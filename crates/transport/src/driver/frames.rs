@@ -47,7 +47,34 @@ pub async fn read_command(
 pub async fn read_raw_message(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ReadError> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await?;
-    let len = codec::message_len(header)?;
+    read_body(stream, codec::message_len(header)?).await
+}
+
+/// Reads the bytes of a message; of one over the limit they are dropped as
+/// they come, and `None` is returned.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn read_or_skip_message(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header).await?;
+    if let Ok(len) = codec::message_len(header) {
+        return Ok(Some(read_body(stream, len).await?));
+    }
+    let len = u64::from(u32::from_be_bytes(header));
+    let skipped = tokio::io::copy(&mut stream.take(len), &mut tokio::io::sink()).await?;
+    if skipped < len {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(None)
+}
+
+async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    len: usize,
+) -> Result<Vec<u8>, ReadError> {
     // Grows with what arrives, not with what is announced.
     let mut json = Vec::new();
     let got = stream.take(len as u64).read_to_end(&mut json).await?;
@@ -102,5 +129,22 @@ mod tests {
         let mut long = &b"\xff\xff\xff\xff{}"[..];
         assert!(matches!(read_raw_message(&mut long).await, Err(ReadError::Frame(_))));
         assert!(matches!(read_command(&mut &b""[..]).await, Ok(None)));
+        assert!(matches!(
+            read_or_skip_message(&mut &b"\xff\0\0\0{}"[..]).await,
+            Err(ReadError::Io(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_long_can_be_skipped() {
+        let len = codec::MAX_MESSAGE + 1;
+        let mut bytes = u32::try_from(len).unwrap().to_be_bytes().to_vec();
+        bytes.resize(4 + len, b'x');
+        bytes.extend_from_slice(&codec::message(&Outcome::success()));
+        let mut stream = &bytes[..];
+        assert_eq!(read_or_skip_message(&mut stream).await.unwrap(), None);
+        let next = read_or_skip_message(&mut stream).await.unwrap().unwrap();
+        assert_eq!(codec::message(&Outcome::success())[4..], next);
+        assert!(stream.is_empty());
     }
 }

@@ -217,6 +217,16 @@ impl Connection {
         }
     }
 
+    /// From now on, tells the peer where a stream is given up in a way that only
+    /// our own programs understand (extension `stop`): see [`RecvStream::stop`]
+    /// and [`RecvStream::abort`].
+    pub fn tell_stops(&self) {
+        match &self.0 {
+            ConnectionKind::Quic(connection) => connection.tell_stops(),
+            ConnectionKind::Kcp(connection) => connection.tell_stops(),
+        }
+    }
+
     /// Returns the smoothed round-trip time, as the transport measures it.
     #[must_use]
     pub fn rtt(&self) -> Duration {
@@ -391,7 +401,8 @@ enum RecvKind {
 }
 
 impl RecvStream {
-    /// Tells the peer that no more is wanted (code 0) and drops what was not read.
+    /// Drops what was not read, and tells the peer that no more is wanted: by
+    /// code 0 with QUIC; with KCP only after [`Connection::tell_stops`].
     pub fn stop(&mut self) {
         match &mut self.0 {
             RecvKind::Quic(stream) => stream.stop(),
@@ -399,8 +410,9 @@ impl RecvStream {
         }
     }
 
-    /// Tells the peer that what it sends went to something that broke (code 1),
-    /// where the transport has a word for it; elsewhere this is [`RecvStream::stop`].
+    /// Tells the peer that what it sends went to something that broke: by code 1
+    /// with QUIC and after [`Connection::tell_stops`]; elsewhere this is
+    /// [`RecvStream::stop`].
     ///
     /// What we sent before is still delivered, which a reset of our own half would prevent.
     pub fn abort(&mut self) {

@@ -20,6 +20,9 @@ const MIN_WINDOW: u32 = 16 * 1024;
 /// [`SessionError::RefusalsUnread`].
 const MAX_REFUSALS: usize = 1024;
 
+/// Most ids that may be opened late, after higher ones.
+const MAX_SKIPPED: u32 = 1024;
+
 /// Limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -100,6 +103,38 @@ enum Control {
     Refusal(StreamId),
 }
 
+/// Which ids the peer has used.
+///
+/// Ids only grow, but a peer that opens several streams at once may send their
+/// SYNs in another order. An id that comes again would be taken for the stream
+/// that had it before.
+#[derive(Debug, Default)]
+struct Opened {
+    highest: Option<u32>,
+    /// Ids below it that were passed over, oldest first.
+    skipped: VecDeque<u32>,
+}
+
+impl Opened {
+    /// Notes an id; returns whether it was not used before.
+    fn is_new(&mut self, id: StreamId) -> bool {
+        let id = id.value();
+        if self.highest.is_some_and(|highest| id <= highest) {
+            let place = self.skipped.iter().position(|&skipped| skipped == id);
+            return place.is_some_and(|place| self.skipped.remove(place).is_some());
+        }
+        // The first id is 3 or 2 (§5.2); the others follow at intervals of two.
+        let next = self.highest.map_or(2 + id % 2, |highest| highest.saturating_add(2));
+        let first = id.saturating_sub(2 * MAX_SKIPPED).max(next);
+        self.skipped.extend((first..id).step_by(2));
+        while self.skipped.len() > MAX_SKIPPED as usize {
+            self.skipped.pop_front();
+        }
+        self.highest = Some(id);
+        true
+    }
+}
+
 /// All streams of one pipe; see the [module's description](super).
 #[derive(Debug)]
 pub struct Session {
@@ -111,8 +146,9 @@ pub struct Session {
     /// Ours to open next, if we are the client and any are left.
     next_id: Option<u32>,
     accepts_streams: bool,
-    /// The highest id the peer has opened.
-    highest: Option<u32>,
+    /// Whether the peer knows what a window of zero means; see [`Session::tell_stops`].
+    tells_stops: bool,
+    opened: Opened,
     open_refused: bool,
     /// Received bytes that wait for a reader.
     unread: usize,
@@ -143,7 +179,8 @@ impl Session {
             streams: HashMap::new(),
             next_id: None,
             accepts_streams: true,
-            highest: None,
+            tells_stops: false,
+            opened: Opened::default(),
             open_refused: false,
             unread: 0,
             busy: 0,
@@ -229,12 +266,9 @@ impl Session {
     }
 
     fn on_syn(&mut self, id: StreamId) -> Result<(), SessionError> {
-        // The pipe is in order and ids only grow; one that comes again would be
-        // taken for the stream that had it before.
-        if self.highest.is_some_and(|highest| id.value() <= highest) {
+        if !self.opened.is_new(id) {
             return Ok(());
         }
-        self.highest = Some(id.value());
         if self.accepts_streams && self.streams.len() < self.config.max_streams {
             self.add(id);
             self.events.push_back(Event::Opened(id));
@@ -336,18 +370,24 @@ impl Session {
 
     /// Ends reading: what arrived and what arrives is dropped.
     ///
-    /// The peer is told by a window of zero, on which one of ours stops writing.
-    /// To a reference peer that is the same as no window at all, which is what
-    /// it would get anyway: it waits (§5.5).
+    /// The peer is told only after [`Session::tell_stops`]; another may go on
+    /// writing as far as its window goes, into nothing (§5.5).
     pub fn stop(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let (dropped, tell) = stream.receive.stop();
+        let (dropped, was_open) = stream.receive.stop();
         self.unread -= dropped;
         self.count_busy(id);
-        if tell {
+        if was_open && self.tells_stops {
             self.queue_update(id);
         }
         self.retire(id);
+    }
+
+    /// From now on, tells the peer by a window of zero where nobody reads
+    /// (extension `stop`): one of ours then stops writing. The reference has no
+    /// such thing, and a writer of its would wait for a window.
+    pub fn tell_stops(&mut self) {
+        self.tells_stops = true;
     }
 
     /// Ends both halves: [`reset`](Self::reset) and [`stop`](Self::stop).
@@ -429,7 +469,9 @@ impl Session {
             Control::Update(id) => self.transmit_update(id, out),
             Control::Refusal(id) => {
                 self.refusals -= 1;
-                frame::update(out, id, 0, 0);
+                if self.tells_stops {
+                    frame::update(out, id, 0, 0);
+                }
                 frame::fin(out, id);
             }
         }
@@ -441,7 +483,7 @@ impl Session {
         let window = self.window(is_bulk);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.update_queued = false;
-        if let Some((consumed, window)) = stream.receive.report(window) {
+        if let Some((consumed, window)) = stream.receive.report(window, self.tells_stops) {
             frame::update(out, id, consumed, window);
         }
         self.retire(id);

@@ -269,7 +269,7 @@ impl ReceiveHalf {
         self.credit.is_bulk()
     }
 
-    /// Drops what was not read; returns how much, and whether to tell the peer.
+    /// Drops what was not read; returns how much, and whether more may come.
     pub(super) fn stop(&mut self) -> (usize, bool) {
         let was_open = self.state == ReceiveState::Open;
         self.state = match self.state {
@@ -279,12 +279,13 @@ impl ReceiveHalf {
         (self.buffer.clear(), was_open)
     }
 
-    /// Returns `consumed` and `window` for an UPD, if the peer still needs one.
-    pub(super) fn report(&mut self, window: u32) -> Option<(u32, u32)> {
+    /// Returns `consumed` and `window` for an UPD, if the peer still needs one;
+    /// `tells_stops` says whether it knows what a window of zero means.
+    pub(super) fn report(&mut self, window: u32, tells_stops: bool) -> Option<(u32, u32)> {
         match self.state {
             ReceiveState::Open => Some((self.credit.report(window), window)),
-            ReceiveState::Stopped => Some((self.credit.report(0), 0)),
-            ReceiveState::Finished | ReceiveState::Ended => None,
+            ReceiveState::Stopped if tells_stops => Some((self.credit.report(0), 0)),
+            ReceiveState::Stopped | ReceiveState::Finished | ReceiveState::Ended => None,
         }
     }
 }

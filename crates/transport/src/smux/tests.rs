@@ -17,6 +17,14 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        let mut pair = Self::reference();
+        pair.client.tell_stops();
+        pair.server.tell_stops();
+        pair
+    }
+
+    /// Two ends of which neither knows what a window of zero means.
+    fn reference() -> Self {
         Self {
             client: Session::client(Config::default()),
             server: Session::server(Config::default()),

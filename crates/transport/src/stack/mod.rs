@@ -521,6 +521,11 @@ impl Stack {
         self.read_pipe();
     }
 
+    /// See [`Session::tell_stops`].
+    pub fn tell_stops(&mut self) {
+        self.smux.tell_stops();
+    }
+
     /// See [`Session::set_priority`].
     pub fn set_priority(&mut self, id: StreamId, priority: i32) {
         self.smux.set_priority(id, priority);

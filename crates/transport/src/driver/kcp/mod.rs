@@ -229,6 +229,10 @@ impl KcpConnection {
         self.handle.0.lock().stack.was_heard()
     }
 
+    pub(super) fn tell_stops(&self) {
+        self.handle.0.lock().stack.tell_stops();
+    }
+
     pub(super) fn update_keys(&self) {
         self.handle.0.update_keys();
     }

@@ -23,6 +23,7 @@ mod tls;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,7 +50,7 @@ pub use tls::{
 
 /// The code of every close and reset we send, and of every stop but one (PROTOCOL §3.3, §3.4).
 const NORMAL: VarInt = VarInt::from_u32(0);
-/// The code of a stop that tells of a failure; every code but 0 does (PROTOCOL §3.3).
+/// The code of a stop that tells one of ours of a failure; every code but 0 does (PROTOCOL §3.3).
 const BROKEN: VarInt = VarInt::from_u32(1);
 /// A datagram's size is the packet size less this (PROTOCOL §3.6).
 const DATAGRAM_OVERHEAD: usize = 37;
@@ -100,6 +101,8 @@ struct Link {
     acceptance: Arc<Acceptance>,
     clock: Clock,
     gate: Gate,
+    /// Whether stops may tell of failures; see [`Connection::tell_stops`].
+    tells_breaks: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -107,7 +110,13 @@ impl Link {
         let clock = Clock::new();
         let acceptance = Arc::new(Acceptance::new(socket.clone()));
         let adapter = Arc::new(Adapter::new(socket, acceptance.clone(), clock.clone()));
-        Self { adapter, acceptance, clock, gate: Gate::default() }
+        Self {
+            adapter,
+            acceptance,
+            clock,
+            gate: Gate::default(),
+            tells_breaks: Arc::default(),
+        }
     }
 
     fn endpoint(
@@ -208,6 +217,10 @@ impl QuicConnection {
 
     pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
         self.inner.read_datagram().await.map_err(|error| self.link.failure(&error))
+    }
+
+    pub(super) fn tell_stops(&self) {
+        self.link.tells_breaks.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn max_datagram_size(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -140,7 +141,8 @@ impl QuicRecvStream {
     }
 
     pub(in crate::driver) fn abort(&mut self) {
-        let _ = self.inner.stop(BROKEN);
+        let tells = self.link.tells_breaks.load(Ordering::Relaxed);
+        let _ = self.inner.stop(if tells { BROKEN } else { NORMAL });
     }
 }
 

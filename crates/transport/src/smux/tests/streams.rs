@@ -248,6 +248,24 @@ fn a_writer_is_told_once_that_nobody_reads_and_not_after_its_end() {
 }
 
 #[test]
+fn a_reference_writer_is_told_nothing_of_a_stop() {
+    let mut pair = Pair::reference();
+    let id = pair.open();
+    // An UPD is due when reading ends.
+    for _ in 0..6 {
+        pair.server.write(id, &[1; 50_000]).unwrap();
+        pair.settle();
+    }
+    let mut to = vec![0; 300_000];
+    assert_eq!(pair.client.read(id, &mut to), Ok(262_144));
+    pair.client.stop(id);
+    assert_eq!(sent(&mut pair.client), Vec::<u8>::new());
+    pair.client.finish(id);
+    assert_eq!(sent(&mut pair.client), fin(id));
+    assert_eq!(pair.client.stream_count(), 0);
+}
+
+#[test]
 fn stopping_reads_leaves_writing_alone() {
     let mut pair = Pair::new();
     let id = pair.open();
