@@ -13,6 +13,7 @@ mod forward;
 mod listen;
 mod rhythm;
 mod session;
+mod slots;
 mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,8 +45,9 @@ use crate::remote::{
 };
 use bus::Bus;
 use datagrams::Flows;
-use forward::{Connections, Slots};
+use forward::Connections;
 use listen::{Listening, channels, listen};
+use slots::Slots;
 pub use way::{Near, Way};
 
 /// How long the server may take to end the bus after `close` (PROTOCOL §7.7).
@@ -282,7 +284,7 @@ impl Link {
                 ext,
                 heartbeat_timeout: settings.heartbeat_timeout,
                 may_use_login,
-                slots: Slots::new(ext),
+                slots: Slots::new(kind, ext),
             }),
         };
         // KCP has no handshake: the bus is the first to notice a server that is not there.
@@ -496,19 +498,20 @@ async fn connect(
     proxy: &ClientProxy,
     settings: &UdpSettings,
 ) -> Result<Connection, LinkError> {
+    // A server that says nothing of the size we asked for gets it all the same (PROTOCOL §3.2).
+    let asked = Some(info.mtu).filter(|mtu| *mtu != 0).or(settings.mtu);
     match kind {
         TransportKind::Quic => {
             let config = quic::Config {
-                packet_size: if info.mtu == 0 { quic::DEFAULT_PACKET_SIZE } else { info.mtu },
+                packet_size: asked.unwrap_or(quic::DEFAULT_PACKET_SIZE),
                 connect_timeout: settings.connect_timeout,
                 ..quic::Config::default()
             };
             Ok(quic::connect(proxy.socket(), credentials(info), config).await?)
         }
         TransportKind::Kcp => {
-            let mtu = info.mtu;
             let config = kcp_transport::Config {
-                packet_size: if mtu == 0 { kcp_transport::DEFAULT_PACKET_SIZE } else { mtu },
+                packet_size: asked.unwrap_or(kcp_transport::DEFAULT_PACKET_SIZE),
                 ..kcp_transport::Config::default()
             };
             Ok(kcp_transport::connect(proxy.socket(), &secrets(info)?, config)?)

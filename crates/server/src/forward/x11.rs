@@ -111,10 +111,19 @@ fn is_plain(word: &str) -> bool {
         && word.chars().all(|c| c.is_ascii_alphanumeric() || ".:/-_".contains(c))
 }
 
+/// Finds `xauth` where `XAuthLocation` says, or else in the `PATH` (PROTOCOL §10.1).
 fn xauth_program(policy: &Policy) -> Result<PathBuf, X11Error> {
-    let path = policy.xauth_location().unwrap_or("/usr/bin/xauth");
-    let is_there = Path::new(path).exists();
-    is_there.then(|| path.into()).ok_or_else(|| X11Error::NoXauth(path.to_owned()))
+    let configured = policy.xauth_location().map(PathBuf::from);
+    let usual = PathBuf::from("/usr/bin/xauth");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let elsewhere = std::env::split_paths(&path).map(|directory| directory.join("xauth"));
+    let mut candidates = match &configured {
+        Some(path) => vec![path.clone()],
+        None => std::iter::once(usual.clone()).chain(elsewhere).collect(),
+    };
+    candidates.retain(|candidate| candidate.is_absolute() && candidate.exists());
+    let missing = || X11Error::NoXauth(configured.unwrap_or(usual).display().to_string());
+    candidates.into_iter().next().ok_or_else(missing)
 }
 
 /// Listens at the ports of the first display that is free in every family there is.
