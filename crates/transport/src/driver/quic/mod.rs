@@ -110,13 +110,7 @@ impl Link {
         let clock = Clock::new();
         let acceptance = Arc::new(Acceptance::new(socket.clone()));
         let adapter = Arc::new(Adapter::new(socket, acceptance.clone(), clock.clone()));
-        Self {
-            adapter,
-            acceptance,
-            clock,
-            gate: Gate::default(),
-            tells_breaks: Arc::default(),
-        }
+        Self { adapter, acceptance, clock, gate: Gate::default(), tells_breaks: Arc::default() }
     }
 
     fn endpoint(
