@@ -227,7 +227,12 @@ fn hundreds_of_connections_at_once_and_thousands_in_a_row_leave_nothing(mode: Mo
     let halfway = exchange_each(0..short / 2);
     let afterwards = exchange_each(short / 2..short);
     let grown = afterwards.saturating_sub(halfway);
-    assert!(grown < 4 << 20, "{grown} bytes more after {} more connections", short / 2);
+    // What the allocator keeps of a few connections is as much as that; of thousands it is a leak.
+    assert!(
+        !is_full() || grown < 4 << 20,
+        "{grown} bytes more after {} more connections",
+        short / 2
+    );
     let_go(&world, client);
 }
 

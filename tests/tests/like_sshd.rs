@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::net::{Echo, connect_unix, free_port};
-use e2e::{Mode, Outcome, Run, Stdin, World, in_modes, wait_until};
+use e2e::{Mode, Outcome, Run, Stdin, World, in_modes, say_skipped, wait_until};
 use rustix::process::Signal;
 
 use crate::agent::Agent;
@@ -145,6 +145,10 @@ fn compare(mode: Mode, configs: &[Config<'_>], observe: impl Fn(Client<'_>) -> S
 
 in_modes!(@ forwards_are_granted_as_by_sshd udp Udp);
 fn forwards_are_granted_as_by_sshd(mode: Mode) {
+    // Without it both would see nothing, and be alike.
+    if std::process::Command::new("ss").arg("-V").output().is_err() {
+        return say_skipped("no ss (install iproute2)");
+    }
     let (port, echo) = (free_port(), Echo::start());
     let dir = tempfile::tempdir().expect("a directory");
     let included = dir.path().join("included.conf");

@@ -45,11 +45,17 @@ pub struct Farewell {
 }
 
 impl Farewell {
-    /// Tells the server once, as well as can be, that nobody will come.
-    pub fn send_once(&self) {
+    /// Tells the server once, as well as can be, that nobody will come; a second goes by where it
+    /// is out of reach.
+    ///
+    /// # Cancel safety
+    /// It is told even if the future is dropped.
+    pub async fn send_once(&self) {
+        let farewell = self.clone();
         // It may be out of reach; its own patience is what is left then.
-        let mut deaf = self.servers.clone();
-        self.send_to(&mut deaf);
+        let sent =
+            tokio::task::spawn_blocking(move || farewell.send_to(&mut farewell.servers.clone()));
+        let _ = sent.await;
     }
 
     /// Tells the server at each of these addresses, and takes away those where a connection has
@@ -61,9 +67,31 @@ impl Farewell {
             }
         }
         if self.tcp {
-            deaf.retain(|server| over_tcp(*server, &self.packet).is_err());
+            at_once(deaf, |server| over_tcp(server, &self.packet).is_ok());
         }
     }
+}
+
+/// Tells all of them at the same time, as each of those out of reach takes its while, and keeps
+/// those where `tell` had no success.
+fn at_once(servers: &mut Vec<SocketAddr>, tell: impl Fn(SocketAddr) -> bool + Sync) {
+    std::thread::scope(|scope| {
+        let started: Vec<_> = servers
+            .drain(..)
+            .map(|server| {
+                let tell = &tell;
+                // Where there are no threads to be had nobody is told.
+                let thread = std::thread::Builder::new().spawn_scoped(scope, move || tell(server));
+                (server, thread.ok())
+            })
+            .collect();
+        let is_deaf =
+            |thread: std::thread::ScopedJoinHandle<'_, bool>| !thread.join().unwrap_or(false);
+        let deaf = started
+            .into_iter()
+            .filter_map(|(server, thread)| thread.is_none_or(is_deaf).then_some(server));
+        servers.extend(deaf.collect::<Vec<_>>());
+    });
 }
 
 /// A guard at work. Dropping it without [`Guard::dismiss`] sets it off.
@@ -227,6 +255,20 @@ mod tests {
         for bad in ["", "udp", "udp x", "tcp 1.2.3.4:5 zz", "icmp 1.2.3.4:5 00", "udp , 00"] {
             assert!(Farewell::from_line(bad).is_none(), "{bad}");
         }
+    }
+
+    /// Each of them answers only after all have been asked.
+    #[test]
+    fn addresses_that_do_not_answer_hold_up_no_other() {
+        let all: Vec<SocketAddr> =
+            (1..=5).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        let together = std::sync::Barrier::new(all.len());
+        let mut deaf = all.clone();
+        at_once(&mut deaf, |server| {
+            together.wait();
+            server.port() % 2 == 0
+        });
+        assert_eq!(deaf, [all[0], all[2], all[4]]);
     }
 
     #[test]

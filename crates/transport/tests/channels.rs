@@ -11,6 +11,7 @@ use proto::ChannelId;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tssh_transport::channels::{Channels, Receiver, SendError, Sender};
+use tssh_transport::flows::{Near, Outlet, conduct};
 
 with_both!(
     datagrams_of_every_size_reach_their_own_channel,
@@ -18,6 +19,7 @@ with_both!(
     without_a_path_sending_waits_and_goes_on_with_it,
     a_send_that_was_given_up_does_not_tear_a_later_datagram,
     what_nobody_receives_is_bounded_and_holds_nobody_up,
+    a_flow_ends_with_its_channel_although_its_near_end_takes_nothing,
 );
 
 /// Both ends of some channels; ids from 1.
@@ -137,4 +139,40 @@ async fn what_nobody_receives_is_bounded_and_holds_nobody_up(kind: Kind) {
         waiting += 1;
     }
     assert!((1..=1024).contains(&waiting), "{waiting}");
+}
+
+/// A near end that sends nothing, takes nothing, and tells when it has been asked to.
+struct Stuck(std::sync::Arc<tokio::sync::Notify>);
+
+impl Near for Stuck {
+    async fn recv(&mut self) -> std::io::Result<bytes::Bytes> {
+        std::future::pending().await
+    }
+
+    fn outlet(&self) -> impl Outlet + 'static {
+        Self(self.0.clone())
+    }
+}
+
+impl Outlet for Stuck {
+    async fn send(&self, _: &[u8]) -> std::io::Result<()> {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+async fn a_flow_ends_with_its_channel_although_its_near_end_takes_nothing(kind: Kind) {
+    let pair = Pair::connected(kind).await;
+    let [[mut far, near]] = channels(&pair).await;
+    let asked = std::sync::Arc::<tokio::sync::Notify>::default();
+    let flow = tokio::spawn(conduct(Stuck(asked.clone()), near, None));
+    far.0.send(b"first").await.unwrap();
+    asked.notified().await;
+    // More than waits in all queues, by both ways.
+    for _ in 0..100 {
+        far.0.send(&[0; 65535]).await.unwrap();
+        far.0.send(b"more").await.unwrap();
+    }
+    drop(far);
+    timeout(Duration::from_secs(60), flow).await.expect("it ends").unwrap();
 }

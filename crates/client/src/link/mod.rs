@@ -303,7 +303,7 @@ impl Link {
             // The server may have heard more of us than we of it.
             link.close().await;
             if let Some(farewell) = link.farewell() {
-                farewell.send_once();
+                farewell.send_once().await;
             }
             return Err(error);
         }
@@ -410,7 +410,7 @@ impl Remote for Link {
                 && let Some(farewell) = self.farewell()
             {
                 // The path may have ended a moment ago: this one needs none.
-                farewell.send_once();
+                farewell.send_once().await;
             }
             self.shared.connection.close();
             let _ = timeout(TRANSPORT_GRACE, self.shared.connection.closing_sent()).await;

@@ -113,7 +113,9 @@ impl<'a> Authentication<'a> {
                 (Outcome::Success, method) => {
                     let name = method.map_or("none", Method::name);
                     let (host, peer) = (&self.settings.host_name, self.shared.peer);
-                    let peer = peer.map_or("via proxy".to_owned(), |peer| peer.to_string());
+                    let peer = peer.map_or("via proxy".to_owned(), |peer| {
+                        format!("[{}]:{}", peer.ip(), peer.port())
+                    });
                     tracing::info!("Authenticated to {host} ({peer}) using \"{name}\".");
                     return Ok(handle);
                 }

@@ -62,6 +62,8 @@ pub(super) struct Checker<'a> {
     place: Place,
     known: KnownHosts,
     authorities: Vec<Algorithm>,
+    /// The one key that is accepted, whatever settings and files say; none at a first login.
+    pinned: Option<&'a PublicKey>,
     outcome: Outcome,
     failure: Option<LoginError>,
     /// Whether the key stands in a file of the user's that may be kept up to date.
@@ -91,18 +93,21 @@ enum Refusal {
 const REFUSED: Outcome = Outcome::Refused(Refusal::Verification);
 
 impl<'a> Checker<'a> {
-    /// `authorities`: the algorithms by which certificates of hosts may be signed.
+    /// `authorities`: the algorithms by which certificates of hosts may be signed. `pinned`: the
+    /// only key to accept, for a host that was logged in to before.
     pub(super) fn new(
         settings: &'a Settings,
         place: Place,
         known: KnownHosts,
         authorities: Vec<Algorithm>,
+        pinned: Option<&'a PublicKey>,
     ) -> Self {
         Self {
             settings,
             place,
             known,
             authorities,
+            pinned,
             outcome: Outcome::NotAsked,
             failure: None,
             updatable: false,
@@ -171,6 +176,9 @@ impl<'a> Checker<'a> {
         if self.is_revoked_by_file(shown, &key, ui) {
             return Ok(REFUSED);
         }
+        if let Some(pinned) = self.pinned {
+            return Ok(self.judge_pinned(pinned, shown, &key, ui));
+        }
         if self.is_vouched_for_by_dns(&key, &blob, ui).await {
             return Ok(Outcome::Accepted);
         }
@@ -195,6 +203,34 @@ impl<'a> Checker<'a> {
             return Ok(outcome);
         }
         self.judge_key(&key, &blob, ui).await
+    }
+
+    /// Judges the key of a host that has shown its key before: that one and no other, unless it
+    /// has been revoked since.
+    fn judge_pinned(
+        &self,
+        pinned: &PublicKey,
+        shown: &PublicKeyOrCertificate,
+        key: &PublicKey,
+        ui: &dyn Ui,
+    ) -> Outcome {
+        let is_revoked = |key: &PublicKey| {
+            key.to_bytes().is_ok_and(|blob| self.known.check(&blob) == Verdict::Revoked)
+        };
+        let authority = match shown {
+            PublicKeyOrCertificate::Certificate(certificate) => Some(certificate.signature_key()),
+            PublicKeyOrCertificate::PublicKey { .. } => None,
+        };
+        let authority = authority.map(|key| PublicKey::from(key.clone()));
+        if is_revoked(key) || authority.as_ref().is_some_and(is_revoked) {
+            ui.warn(&self.revoked(key));
+            return REFUSED;
+        }
+        if key.key_data() != pinned.key_data() {
+            ui.warn(&self.alarm(key));
+            return REFUSED;
+        }
+        Outcome::Accepted
     }
 
     /// Whether the domain name system vouches for the key, where that is enough.

@@ -81,12 +81,10 @@ impl KnownHosts {
         self.entries.extend(found);
     }
 
-    /// Leaves nothing of what is known but which keys are revoked, and this key, given as its type
-    /// and wire encoding.
-    pub(super) fn pin(&mut self, kind: String, key: Vec<u8>) {
-        self.entries.retain(|entry| entry.marker == Marker::Revoked);
+    /// Knows one key, given as its type and wire encoding, that no file told.
+    pub(super) fn of_one(kind: String, key: Vec<u8>) -> Self {
         let file = PathBuf::from("(the first login)");
-        self.entries.push(Entry { file, line: 0, marker: Marker::None, kind, key });
+        Self { entries: vec![Entry { file, line: 0, marker: Marker::None, kind, key }] }
     }
 
     /// Judges a key, given as its wire encoding.

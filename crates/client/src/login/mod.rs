@@ -126,7 +126,7 @@ pub async fn connect_through(
 }
 
 /// Logs in to a host again, by a connection that a jump host made if there is one: it must show
-/// the very key that it showed before, whatever known_hosts says of others by now.
+/// the very key that it showed before, whatever settings and known_hosts say of others.
 ///
 /// # Errors
 /// As [`connect`].
@@ -152,18 +152,18 @@ async fn log_in(
     ui: &dyn Ui,
 ) -> Result<Login, LoginError> {
     let place = host_key::Place::new(settings, dialled.peer);
-    let mut known = known_hosts::KnownHosts::load(
+    let known = known_hosts::KnownHosts::load(
         &settings.user_known_hosts_files,
         &settings.global_known_hosts_files,
         &place.lookup_name,
     );
-    let mut expected = expected(settings, &place).await?;
-    if let Some(key) = pinned {
-        let blob = key.to_bytes().map_err(|_| LoginError::HostKey)?;
-        for known in [&mut known, &mut expected] {
-            known.pin(kinds::wire_kind(key), blob.clone());
+    let expected = match pinned {
+        None => expected(settings, &place).await?,
+        Some(key) => {
+            let blob = key.to_bytes().map_err(|_| LoginError::HostKey)?;
+            known_hosts::KnownHosts::of_one(kinds::wire_kind(key), blob)
         }
-    }
+    };
     let round_trip = dialled.round_trip;
     let config = Arc::new(algorithms::russh_config(settings, &expected)?);
 
@@ -172,7 +172,7 @@ async fn log_in(
     let connection = Connection::new(events_tx, Arc::clone(&shared));
 
     let authorities = algorithms::authorities(settings)?;
-    let mut checker = host_key::Checker::new(settings, place, known, authorities);
+    let mut checker = host_key::Checker::new(settings, place, known, authorities, pinned);
     let handle = handshake(
         config,
         dialled,

@@ -254,6 +254,14 @@ impl FarWrite for Writing<Box<dyn FarWrite>> {
     }
 }
 
+/// What ChannelTimeout calls a connection to `target`.
+fn kind_of(target: &Target) -> &'static str {
+    match target {
+        Target::Tcp { .. } => "direct-tcpip",
+        Target::Unix(_) => "direct-streamlocal@openssh.com",
+    }
+}
+
 impl Remote for Timed {
     fn open_session(
         &self,
@@ -266,12 +274,21 @@ impl Remote for Timed {
     }
 
     fn dial(&self, target: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
-        let kind = match &target {
-            Target::Tcp { .. } => "direct-tcpip",
-            Target::Unix(_) => "direct-streamlocal@openssh.com",
-        };
+        let kind = kind_of(&target);
         Box::pin(async move {
             let stream = self.inner.dial(target).await?;
+            Ok(self.limits.watch(kind).stream(stream))
+        })
+    }
+
+    fn dial_with_farewell(
+        &self,
+        target: Target,
+        farewell: Vec<u8>,
+    ) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+        let kind = kind_of(&target);
+        Box::pin(async move {
+            let stream = self.inner.dial_with_farewell(target, farewell).await?;
             Ok(self.limits.watch(kind).stream(stream))
         })
     }
@@ -293,6 +310,14 @@ impl Remote for Timed {
 
     fn dial_udp(&self, target: Target) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
         self.inner.dial_udp(target)
+    }
+
+    fn dial_udp_with_farewell(
+        &self,
+        target: Target,
+        farewell: Vec<u8>,
+    ) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
+        self.inner.dial_udp_with_farewell(target, farewell)
     }
 
     fn listen_udp(&self, at: Listen) -> BoxFuture<'_, Result<RemoteUdpListener, RemoteError>> {

@@ -16,9 +16,9 @@ use super::{
     BoxFuture, Remote, RemoteError, RemoteListener, RemoteSession, RemoteStream, SessionRequest,
     Target,
 };
+use crate::config::Settings;
 use crate::config::answers::Answers;
 use crate::config::forward::Listen;
-use crate::config::{Settings, StrictHostKeyChecking};
 use crate::login::{self, Echo, HostKey, Login, PromptError, Ui};
 
 /// How long a login may take to open a connection before it counts as gone. A jump host that is
@@ -40,12 +40,9 @@ impl Renewed {
     #[must_use]
     pub fn new(login: Login, settings: &Settings, before: Option<Arc<dyn Remote>>) -> Self {
         let mut settings = settings.clone();
-        // Somebody may be typing into a program by then: nothing is asked, and no host is taken
-        // that does not show the key it showed before. No password goes out unseen.
+        // Somebody may be typing into a program by then: nothing is asked, and no password goes
+        // out unseen. Which host key is good is no matter of settings; see `connect_again`.
         settings.batch_mode = true;
-        settings.strict_host_key_checking = StrictHostKeyChecking::Yes;
-        settings.host_keys.command = None;
-        settings.host_keys.check_ip = false;
         settings.answers = Answers::default();
         let host_key = login.host_key().cloned();
         Self { settings, host_key, before, login: Mutex::new(Some(Arc::new(login))) }

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use crate::support::{Script, Sshd, keygen};
-use tssh::login::{Login, LoginError, connect};
+use tssh::login::{HostKey, Login, LoginError, connect, connect_again};
 
 async fn try_log_in(sshd: &Sshd, options: &[&str], ui: &Script) -> Result<Login, LoginError> {
     let given = ["IdentityFile=@/id", "BatchMode=yes"];
@@ -326,4 +326,41 @@ async fn an_old_server_with_an_sha1_key_is_reached_only_when_asked_for_by_name()
     let settings = sshd.settings(&[&options[..], &["IdentityFile=@/id_rsa"]].concat());
     let login = connect(&settings, &ui).await;
     assert!(login.is_ok(), "{:?}\n{}", login.err(), sshd.log());
+}
+
+#[tokio::test]
+async fn a_host_logged_in_to_again_shows_its_first_key_whatever_else_is_trusted() {
+    let Some(sshd) = serving("") else { return };
+    sshd.make_key("other", "ed25519", "");
+    sshd.be_known();
+    let right = sshd.public("host_ed25519");
+    // Known without its port as well.
+    let without_port = format!("{}127.0.0.1 {right}", sshd.known_hosts());
+    let key = |name: &str| HostKey::from_openssh(sshd.public(name).trim()).expect("a key");
+    let again = async |pinned: &str, options: &[&str]| {
+        let given = ["IdentityFile=@/id", "BatchMode=yes"];
+        let settings = sshd.settings(&[&given, options].concat());
+        let (ui, pinned) = (Script::default(), key(pinned));
+        let login = connect_again(&settings, None, &pinned, &ui);
+        tokio::time::timeout(Duration::from_secs(60), login).await.expect("no hang").err()
+    };
+    for options in [
+        &[][..],
+        &["NoHostAuthenticationForLocalhost=yes"],
+        &["StrictHostKeyChecking=no"],
+        &["VerifyHostKeyDNS=yes"],
+        &["KnownHostsCommand=/bin/cat @/known_hosts"],
+    ] {
+        fs::write(sshd.path("known_hosts"), &without_port).expect("writable");
+        let other = again("other", options).await;
+        assert!(matches!(other, Some(LoginError::HostKey)), "{options:?}: {other:?}");
+        // And what is known by now makes the right one no worse.
+        let line = format!("[127.0.0.1]:{} {}", sshd.address.port(), sshd.public("other"));
+        fs::write(sshd.path("known_hosts"), line).expect("writable");
+        let same = again("host_ed25519", options).await;
+        assert!(same.is_none(), "{options:?}: {same:?}");
+    }
+    fs::write(sshd.path("known_hosts"), format!("@revoked * {right}")).expect("writable");
+    let revoked = again("host_ed25519", &["NoHostAuthenticationForLocalhost=yes"]).await;
+    assert!(matches!(revoked, Some(LoginError::HostKey)), "{revoked:?}");
 }

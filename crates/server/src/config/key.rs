@@ -198,10 +198,67 @@ fn dequoted(value: &str) -> String {
 
 /// Returns whether a command names a program like us, as one that is to start tsshd and nothing
 /// else does. Its sessions are what it was given for, and cannot be that command once more.
+///
+/// What only a shell could tell is not taken for us: then the command is forced.
 fn starts_us(command: &str) -> bool {
-    let words = command.split(|c: char| c.is_whitespace() || "\"';&|()".contains(c));
-    let mut names = words.map(|word| word.rsplit('/').next().unwrap_or(word));
-    names.any(|name| name.starts_with("tsshd"))
+    let Some(words) = words(command) else { return false };
+    let (mut is_first, mut in_env) = (true, false);
+    for word in words {
+        // Neither the shell, behind `exec`, nor anything but env(1) takes variables there.
+        if (is_first || in_env) && word.is_assignment {
+            continue;
+        }
+        match word.text.rsplit('/').next() {
+            Some("tsshd") => return true,
+            Some("env") if !in_env => in_env = true,
+            _ if word.text == "exec" && is_first => {}
+            _ => return false,
+        }
+        is_first = false;
+    }
+    false
+}
+
+/// A word of a command, out of its quotes.
+struct Word {
+    text: String,
+    /// Whether it sets a variable, as the shell sees it.
+    is_assignment: bool,
+}
+
+/// Splits a command into its words; `None` if it is more than one plain command.
+fn words(command: &str) -> Option<Vec<Word>> {
+    let (mut words, mut quote) = (Vec::new(), None);
+    let mut word: Option<Word> = None;
+    for c in command.chars() {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('\\' | '`' | '(', _) | (';' | '&' | '|' | ')' | '<' | '>' | '#' | '\n', None) => {
+                return None;
+            }
+            (' ' | '\t', None) => words.extend(word.take()),
+            _ => {
+                let new = || Word { text: String::new(), is_assignment: false };
+                let word = word.get_or_insert_with(new);
+                match (c, quote) {
+                    ('"' | '\'', None) => quote = Some(c),
+                    ('=', None) if is_name(&word.text) => {
+                        word.is_assignment = true;
+                        word.text.push(c);
+                    }
+                    _ => word.text.push(c),
+                }
+            }
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// Returns whether a variable may be called so.
+fn is_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.chars().all(is_part) && text.starts_with(|c: char| !c.is_ascii_digit())
 }
 
 /// Splits options at the commas that are not between quotes.
@@ -281,8 +338,42 @@ mod tests {
         assert_eq!(forced("/bin/log -x").as_deref(), Some("/bin/log -x"));
         assert_eq!(forced(r#"echo \"$A\""#).as_deref(), Some(r#"echo "$A""#));
         assert_eq!(forced("none").as_deref(), Some("\"none\""));
-        for ours in ["tsshd", "/opt/bin/tsshd --ipv4", "A=1 exec tsshd", "env 'tsshd' $X"] {
+        for ours in [
+            "tsshd",
+            "/opt/bin/tsshd --ipv4",
+            "A=1 exec tsshd",
+            "env 'tsshd' $X",
+            "A='a b' B= exec /usr/bin/env C=1 $HOME/bin/tsshd 'a;b'",
+        ] {
             assert_eq!(forced(ours), None, "{ours}");
+        }
+    }
+
+    #[test]
+    fn a_key_s_command_that_only_mentions_us_is_forced() {
+        for other in [
+            "audit --label tsshd",
+            "echo tsshd",
+            "tsshd-wrapper",
+            "/opt/tsshd/audit",
+            "logger tsshd-login; exec audit",
+            "tsshd --version; exec audit",
+            "test -x tsshd && exec audit",
+            "A='b tsshd' audit",
+            "A='b' 'C=tsshd' tsshd",
+            "exec A=1 tsshd",
+            "exec exec tsshd",
+            "env exec tsshd",
+            "env -S tsshd",
+            "audit $(tsshd)",
+            "audit # tsshd",
+            "'tsshd audit'",
+            "'tsshd",
+            "A=1",
+            "",
+        ] {
+            let config = made(&format!("command=\"{other}\" ssh-ed25519 AAAA\n"));
+            assert_eq!(config.values("forcecommand").len(), 1, "{other}");
         }
     }
 

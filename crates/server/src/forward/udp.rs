@@ -109,7 +109,7 @@ impl Pipe for Gram {
     }
 
     async fn send(&self, payload: &[u8]) -> io::Result<()> {
-        self.0.send(payload).await
+        self.0.send(payload)
     }
 }
 
@@ -126,7 +126,7 @@ impl flows::Socket for GramListener {
 
     async fn send(&self, payload: &[u8], to: &Self::Peer) -> io::Result<()> {
         let to = to.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        self.0.send_to(payload, to).await
+        self.0.send_to(payload, to)
     }
 }
 

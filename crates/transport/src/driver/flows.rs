@@ -6,10 +6,11 @@
 //! Invariants: how many peers a socket is kept apart for is bounded, and so is what waits from
 //! each; an error of a socket that concerns one datagram ends no flow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -291,17 +292,47 @@ pub async fn conduct(
             }
         }
     };
-    let inwards = async {
-        while let Some(payload) = receiver.recv().await {
-            touch();
-            if let Err(error) = outlet.send(&payload).await {
-                tracing::trace!(%error, "a datagram was not sent");
-            }
-        }
-    };
     tokio::select! {
         () = outwards => {}
-        () = inwards => {}
+        () = deliver(&outlet, &mut receiver, touch) => {}
+    }
+}
+
+/// Hands what arrives to the near end until the channel ends, which it hears of however long the
+/// near end takes; `sent` is called for each datagram that was taken.
+async fn deliver(outlet: &impl Outlet, receiver: &mut Receiver, sent: impl Fn()) {
+    let (mut waiting, mut bytes) = (VecDeque::<Bytes>::new(), 0);
+    loop {
+        let payload = match waiting.pop_front() {
+            Some(payload) => {
+                bytes -= payload.len();
+                payload
+            }
+            None => match receiver.recv().await {
+                Some(payload) => payload,
+                None => return,
+            },
+        };
+        let mut sending = pin!(outlet.send(&payload));
+        loop {
+            tokio::select! {
+                biased;
+                taken = &mut sending => {
+                    match taken {
+                        Ok(()) => sent(),
+                        Err(error) => tracing::trace!(%error, "a datagram was not sent"),
+                    }
+                    break;
+                }
+                later = receiver.recv() => {
+                    let Some(later) = later else { return };
+                    if waiting.len() < MAX_WAITING && bytes + later.len() <= MAX_WAITING_BYTES {
+                        bytes += later.len();
+                        waiting.push_back(later);
+                    }
+                }
+            }
+        }
     }
 }
 

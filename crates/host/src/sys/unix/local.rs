@@ -6,8 +6,10 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, Mode, RawMode};
+use rustix::net::{SendFlags, SocketAddrUnix};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixDatagram;
 pub use tokio::net::{UnixListener as Listener, UnixStream as Stream};
@@ -45,7 +47,12 @@ pub fn listen(path: &Path, mask: u16) -> io::Result<Listener> {
     masked(mask, || Listener::bind(path))
 }
 
+/// Held while the process has a mask that is not its own: threads that listen at once would
+/// otherwise take each other's for the usual one.
+static MASK: Mutex<()> = Mutex::new(());
+
 fn masked<T>(mask: u16, bind: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let _alone = MASK.lock().unwrap_or_else(PoisonError::into_inner);
     let usual = rustix::process::umask(Mode::from_raw_mode(RawMode::from(mask)));
     let bound = bind();
     rustix::process::umask(usual);
@@ -113,14 +120,17 @@ impl Gram {
         self.socket.recv(buffer).await
     }
 
-    /// Sends a datagram.
+    /// Sends a datagram now or not at all; see [`GramListener::send_to`].
     ///
     /// # Errors
-    /// The system's.
-    pub async fn send(&self, payload: &[u8]) -> io::Result<()> {
-        self.socket.send(payload).await.map(drop)
+    /// The system's; `WouldBlock` while the peer reads too slowly.
+    pub fn send(&self, payload: &[u8]) -> io::Result<()> {
+        Ok(rustix::net::send(&self.socket, payload, SendFlags::DONTWAIT).map(drop)?)
     }
 }
+
+/// Bytes of answers that may wait to be read, where the system allows so many.
+const SEND_BUFFER: usize = 4 << 20;
 
 /// A socket for datagrams that anybody who may can send to. Its file goes with it.
 #[derive(Debug)]
@@ -136,6 +146,9 @@ impl GramListener {
     /// As [`listen`].
     pub fn bind(path: &Path, mask: u16) -> io::Result<Self> {
         let socket = masked(mask, || UnixDatagram::bind(path))?;
+        // What a peer has not read counts against this buffer, which all of them share: as much
+        // as the system allows, so that a peer's own queue is full before it.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         Ok(Self { socket, _file: SocketFile::at(path) })
     }
 
@@ -149,12 +162,17 @@ impl GramListener {
         Ok((len, peer.as_pathname().map(Path::to_owned)))
     }
 
-    /// Sends a datagram to the socket at `to`.
+    /// Sends a datagram to the socket at `to`, now or not at all.
+    ///
+    /// It waits for nobody: all peers are answered from this one socket, and one that never reads
+    /// must not stop the others. Nor does it ask the runtime whether the socket can be written to,
+    /// which after one peer's full queue would say no for all.
     ///
     /// # Errors
-    /// The system's.
-    pub async fn send_to(&self, payload: &[u8], to: &Path) -> io::Result<()> {
-        self.socket.send_to(payload, to).await.map(drop)
+    /// The system's; `WouldBlock` while the peer reads too slowly.
+    pub fn send_to(&self, payload: &[u8], to: &Path) -> io::Result<()> {
+        let to = SocketAddrUnix::new(to)?;
+        Ok(rustix::net::sendto(&self.socket, payload, SendFlags::DONTWAIT, &to).map(drop)?)
     }
 }
 
@@ -304,7 +322,7 @@ mod tests {
         let file_mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(file_mode & 0o777, 0o600);
         let gram = Gram::connect(&path).unwrap();
-        gram.send(b"question").await.unwrap();
+        gram.send(b"question").unwrap();
         let mut buffer = [0; 16];
         let (len, peer) = asked.recv_from(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..len], b"question");
@@ -312,7 +330,7 @@ mod tests {
         let own = name.parent().unwrap().to_owned();
         let mode = std::fs::metadata(&own).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
-        asked.send_to(b"answer", &name).await.unwrap();
+        asked.send_to(b"answer", &name).unwrap();
         let len = gram.recv(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..len], b"answer");
         drop(gram);
@@ -322,5 +340,43 @@ mod tests {
         assert_eq!(asked.recv_from(&mut buffer).await.unwrap(), (6, None));
         drop(asked);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_reads_costs_the_others_no_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, deaf] = ["asked", "deaf"].map(|name| dir.path().join(name));
+        let asked = GramListener::bind(&path, 0o177).unwrap();
+        let _never_reads = std::os::unix::net::UnixDatagram::bind(&deaf).unwrap();
+        let full = (0..100_000).find_map(|_| asked.send_to(b"", &deaf).err());
+        assert!(matches!(full.unwrap().kind(), io::ErrorKind::WouldBlock));
+        let gram = Gram::connect(&path).unwrap();
+        gram.send(b"question").unwrap();
+        let mut buffer = [0; 16];
+        let (_, peer) = asked.recv_from(&mut buffer).await.unwrap();
+        asked.send_to(b"answer", &peer.unwrap()).unwrap();
+        assert_eq!(gram.recv(&mut buffer).await.unwrap(), 6);
+        // Nor does one that was connected to wait.
+        let to_deaf = Gram::connect(&deaf).unwrap();
+        let full = (0..100_000).find_map(|_| to_deaf.send(b"").err());
+        assert!(matches!(full.unwrap().kind(), io::ErrorKind::WouldBlock));
+    }
+
+    #[test]
+    fn sockets_made_by_threads_at_once_each_have_their_own_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for (number, mask) in [0o177, 0o111, 0o077, 0o117].into_iter().enumerate() {
+                let path = dir.path().join(number.to_string());
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        masked(mask, || std::os::unix::net::UnixListener::bind(&path)).unwrap();
+                        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+                        assert_eq!(mode & 0o777, 0o777 & !u32::from(mask));
+                        std::fs::remove_file(&path).unwrap();
+                    }
+                });
+            }
+        });
     }
 }

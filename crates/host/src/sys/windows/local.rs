@@ -167,7 +167,7 @@ impl Gram {
     ///
     /// # Errors
     /// None: there is no socket.
-    pub async fn send(&self, _: &[u8]) -> io::Result<()> {
+    pub fn send(&self, _: &[u8]) -> io::Result<()> {
         match self.0 {}
     }
 }
@@ -197,7 +197,7 @@ impl GramListener {
     ///
     /// # Errors
     /// None: there is no socket.
-    pub async fn send_to(&self, _: &[u8], _: &Path) -> io::Result<()> {
+    pub fn send_to(&self, _: &[u8], _: &Path) -> io::Result<()> {
         match self.0 {}
     }
 }
