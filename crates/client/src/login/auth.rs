@@ -6,6 +6,7 @@
 //! is asked where there is no key to begin with, and as the last resort (some
 //! servers let everybody in).
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use russh::MethodSet;
@@ -112,10 +113,7 @@ impl<'a> Authentication<'a> {
             match (outcome, method) {
                 (Outcome::Success, method) => {
                     let name = method.map_or("none", Method::name);
-                    let (host, peer) = (&self.settings.host_name, self.shared.peer);
-                    let peer = peer.map_or("via proxy".to_owned(), |peer| {
-                        format!("[{}]:{}", peer.ip(), peer.port())
-                    });
+                    let (host, peer) = (&self.settings.host_name, reached(self.shared.peer));
                     tracing::info!("Authenticated to {host} ({peer}) using \"{name}\".");
                     return Ok(handle);
                 }
@@ -517,4 +515,22 @@ async fn rsa_hash(
         *known = Some(handle.best_supported_rsa_hash().await.unwrap_or(None));
     }
     known.flatten()
+}
+
+/// Says where a connection leads, as OpenSSH does: the address in brackets, of either family.
+fn reached(peer: Option<SocketAddr>) -> String {
+    peer.map_or("via proxy".to_owned(), |peer| format!("[{}]:{}", peer.ip(), peer.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_about_the_login_has_every_address_in_brackets() {
+        let said = |peer: &str| reached(Some(peer.parse().unwrap()));
+        assert_eq!(said("192.0.2.1:22"), "[192.0.2.1]:22");
+        assert_eq!(said("[2001:db8::1]:2222"), "[2001:db8::1]:2222");
+        assert_eq!(reached(None), "via proxy");
+    }
 }

@@ -416,4 +416,74 @@ mod tests {
         assert_eq!(read.expect("ended"), 0);
         assert_eq!(begun.elapsed().as_secs(), 4 * 4 + 5);
     }
+
+    /// A host that refuses everything and keeps what it was to say in our place.
+    #[derive(Default)]
+    struct Keeps(Mutex<Vec<Vec<u8>>>);
+
+    impl Keeps {
+        fn refuse<T: Send>(&self, farewell: Vec<u8>) -> BoxFuture<'_, Result<T, RemoteError>> {
+            self.0.lock().expect("sound").push(farewell);
+            Box::pin(async { Err(RemoteError::Lost { reason: "refused".into() }) })
+        }
+    }
+
+    impl Remote for Keeps {
+        fn open_session(
+            &self,
+            _: SessionRequest,
+        ) -> BoxFuture<'_, Result<RemoteSession, RemoteError>> {
+            self.refuse(vec![])
+        }
+
+        fn dial(&self, _: Target) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+            self.refuse(vec![])
+        }
+
+        fn dial_with_farewell(
+            &self,
+            _: Target,
+            farewell: Vec<u8>,
+        ) -> BoxFuture<'_, Result<RemoteStream, RemoteError>> {
+            self.refuse(farewell)
+        }
+
+        fn dial_udp_with_farewell(
+            &self,
+            _: Target,
+            farewell: Vec<u8>,
+        ) -> BoxFuture<'_, Result<RemoteDatagrams, RemoteError>> {
+            self.refuse(farewell)
+        }
+
+        fn listen(&self, _: Listen) -> BoxFuture<'_, Result<RemoteListener, RemoteError>> {
+            self.refuse(vec![])
+        }
+
+        fn forward_agent(&self) -> mpsc::Receiver<RemoteStream> {
+            mpsc::channel(1).1
+        }
+
+        fn closed(&self) -> BoxFuture<'_, RemoteError> {
+            Box::pin(std::future::pending())
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn roams(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_jump_host_with_limits_still_takes_our_leave_for_us() {
+        let inner = Arc::new(Keeps::default());
+        let timed = Timed { inner: inner.clone(), limits: limits(&["direct-*=5s"]) };
+        let target = || Target::Tcp { host: "next".into(), port: 1 };
+        assert!(timed.dial_with_farewell(target(), vec![1]).await.is_err());
+        assert!(timed.dial_udp_with_farewell(target(), vec![2]).await.is_err());
+        assert_eq!(*inner.0.lock().expect("sound"), [[1], [2]]);
+    }
 }
