@@ -106,6 +106,13 @@ struct Probing {
     not_before: Option<Instant>,
 }
 
+impl Probing {
+    /// When the next timer may fire early, if it need not wait for something else to happen.
+    fn next(&self) -> Option<Instant> {
+        self.not_before.filter(|_| self.left > 0 && self.may_fire)
+    }
+}
+
 /// How things stand with one timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -218,7 +225,11 @@ impl TransportTime {
             // While blocked, the packet socket is what wakes quinn.
             Pace::Silent { next_probe, .. } if is_active && !blocked => Wait::Until(next_probe),
             Pace::Silent { .. } => Wait::Stopped,
-            Pace::Running => Wait::Until(deadline + self.taken_out),
+            Pace::Running => {
+                let due = deadline + self.taken_out;
+                let early = self.probing.next().filter(|_| is_active && !blocked);
+                Wait::Until(early.filter(|at| real < *at).map_or(due, |at| at.min(due)))
+            }
         }
     }
 
@@ -375,12 +386,27 @@ mod tests {
         time.on_sent(2);
         assert_eq!(fires(&mut time, start), Wait::Until(deadline));
         time.on_received(start);
-        assert_eq!(fires(&mut time, start), Wait::Until(deadline), "one probe was just sent");
         let later = start + EARLY_PAUSE;
+        assert_eq!(fires(&mut time, start), Wait::Until(later), "one probe was just sent");
         assert_eq!(fires(&mut time, later), Wait::Early, "the peer answered");
         assert_eq!(fires(&mut time, later), Wait::Early);
         time.on_received(later);
         assert_eq!(fires(&mut time, later + EARLY_PAUSE), Wait::Until(deadline), "no more");
+    }
+
+    #[test]
+    fn a_pause_between_early_timers_ends_by_itself_and_never_after_the_deadline() {
+        let start = Instant::now();
+        let mut time = TransportTime::new(4);
+        time.on_link(start, RESTORED);
+        assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Early);
+        time.on_sent(2);
+        time.on_received(start);
+        let (soon, later) = (start + EARLY_PAUSE / 2, start + EARLY_PAUSE);
+        assert_eq!(time.check(TIMER, soon, start, false), Wait::Until(soon));
+        assert_eq!(time.check(TIMER, start + HOUR, start, true), Wait::Until(start + HOUR));
+        assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Until(later));
+        assert_eq!(time.check(TIMER, start + HOUR, later, false), Wait::Early);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! is wrong costs nothing but time, for quinn's own recovery goes on beside this.
 //!
 //! Pure. Invariant: at most [`MOST_KEPT`] bytes are kept, none that was sent before
-//! something that is acknowledged, and nothing old while the peer is heard.
+//! something that is acknowledged, and nothing old while the peer is heard all the time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -42,6 +42,14 @@ pub(super) struct Replay {
     rtt: RoundTrip,
     /// So many packets are to go behind quinn's probe.
     behind_probe: Option<usize>,
+    heard: Option<Heard>,
+}
+
+/// When the peer was heard, in real time, noted from time to time.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    latest: Instant,
+    before: Instant,
 }
 
 /// Packets that went together.
@@ -87,9 +95,21 @@ impl Replay {
 
     /// Notes that the peer was heard: what is much older than a round trip is
     /// acknowledged, or nothing that ever will be, as mere acknowledgements.
+    ///
+    /// After an outage nobody was there to acknowledge anything, and the first packets
+    /// may come before it is known that there is a path. So what counts is how old
+    /// it was when the peer was heard some time before, and nothing is
+    /// forgotten before what is due has been sent.
     pub(super) fn on_received(&mut self, now: Instant) {
-        let (smoothed, known) = (self.rtt.smoothed, self.acked.is_some());
-        self.forget(|sent| known && sent.at + smoothed * 3 + OLD < now);
+        let time = self.rtt.smoothed * 3 + OLD;
+        let heard = self.heard.get_or_insert(Heard { latest: now, before: now });
+        if heard.latest + time <= now {
+            *heard = Heard { latest: now, before: heard.latest };
+        }
+        let before = heard.before;
+        if self.acked.is_some() && self.behind_probe.is_none() {
+            self.forget(|sent| sent.at + time < before);
+        }
     }
 
     /// Notes that a packet is acknowledged, by the transport time at which it was sent.
@@ -231,7 +251,37 @@ mod tests {
             replay.on_received(at);
             replay.on_sent(at, at, &[0; 40], None);
         }
-        assert_eq!(replay.sent.len(), 1);
+        assert!(replay.sent.len() <= 3, "{}", replay.sent.len());
+    }
+
+    #[test]
+    fn the_packets_that_end_an_outage_do_not_wipe_what_it_swallowed() {
+        let start = Instant::now();
+        let all = [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
+        // They come before it is known that there is a path, or after it.
+        for known_after in 0..4 {
+            let mut replay = busy(start, 3);
+            replay.on_received(start + MILLISECOND);
+            for number in 0..4 {
+                let at = start + SECOND + MILLISECOND * number;
+                if number == known_after {
+                    replay.on_path(at, true);
+                }
+                replay.on_received(at);
+            }
+            let due = replay.take_behind_probe();
+            assert_eq!(first_bytes(&due), all, "known after {known_after}");
+        }
+    }
+
+    #[test]
+    fn what_is_due_waits_for_the_probe_however_long_that_takes() {
+        let start = Instant::now();
+        let mut replay = busy(start, 3);
+        replay.on_received(start);
+        replay.on_path(start + SECOND, true);
+        (2..9).for_each(|second| replay.on_received(start + SECOND * second));
+        assert_eq!(replay.take_behind_probe().len(), 12);
     }
 
     #[test]

@@ -160,8 +160,9 @@ impl AsyncUdpSocket for Adapter {
         self.acceptance.deliver(packets.into_iter());
         if self.clock.on_received() {
             self.on_path(true);
+        } else {
+            self.replay().on_received(real_now());
         }
-        self.replay().on_received(real_now());
         Poll::Ready(Ok(count))
     }
 
