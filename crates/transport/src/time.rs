@@ -146,6 +146,8 @@ impl TransportTime {
     pub(crate) fn now(&mut self, real: Instant) -> Instant {
         let mut now = self.at(real);
         if let (Pace::Running, Some(due)) = (self.pace, self.deadlines.values().min().copied()) {
+            // However far off the timer is, by then we would have looked at the silence.
+            let due = self.silent_at().map_or(due, |silent_at| silent_at.min(due));
             let gap = now.saturating_duration_since(due);
             if gap > STOPPED_AFTER {
                 tracing::debug!(?gap, "the process was stopped or suspended");
@@ -180,6 +182,7 @@ impl TransportTime {
 
     /// Notes that packets came in. Returns whether every timer has to be checked anew.
     pub(crate) fn on_received(&mut self, real: Instant) -> bool {
+        let now = self.now(real);
         self.waiting_since = None;
         // quinn answers only when its congestion window has room, even with a
         // bare acknowledgement. With both windows full of what an outage
@@ -187,7 +190,6 @@ impl TransportTime {
         // from the window, and carry the acknowledgement.
         self.probing.may_fire = true;
         if let Pace::Silent { .. } = self.pace {
-            let now = self.now(real);
             self.run(real, now);
             return true;
         }
@@ -226,7 +228,7 @@ impl TransportTime {
             Pace::Silent { next_probe, .. } if is_active && !blocked => Wait::Until(next_probe),
             Pace::Silent { .. } => Wait::Stopped,
             Pace::Running => {
-                let due = deadline + self.taken_out;
+                let due = self.silent_at().map_or(deadline, |at| at.min(deadline)) + self.taken_out;
                 let early = self.probing.next().filter(|_| is_active && !blocked);
                 Wait::Until(early.filter(|at| real < *at).map_or(due, |at| at.min(due)))
             }
@@ -320,6 +322,11 @@ impl TransportTime {
         Wait::Early
     }
 
+    /// Returns when time is to stand still if nobody answers, in transport time.
+    fn silent_at(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| since + SILENCE)
+    }
+
     /// Stops time when an answer was due for too long.
     fn note_silence(&mut self, real: Instant, now: Instant, is_active: bool) {
         if !is_active {
@@ -379,7 +386,7 @@ mod tests {
         let start = Instant::now();
         let mut time = TransportTime::new(4);
         time.on_link(start, RESTORED);
-        let deadline = start + HOUR;
+        let deadline = start + SECOND;
         let fires = |time: &mut TransportTime, at| time.check(TIMER, deadline, at, false);
         assert_eq!(fires(&mut time, start), Wait::Early);
         assert_eq!(fires(&mut time, start), Wait::Early, "nothing was sent: not a probe");
@@ -399,14 +406,14 @@ mod tests {
         let start = Instant::now();
         let mut time = TransportTime::new(4);
         time.on_link(start, RESTORED);
-        assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Early);
+        assert_eq!(time.check(TIMER, start + SECOND, start, false), Wait::Early);
         time.on_sent(2);
         time.on_received(start);
         let (soon, later) = (start + EARLY_PAUSE / 2, start + EARLY_PAUSE);
         assert_eq!(time.check(TIMER, soon, start, false), Wait::Until(soon));
-        assert_eq!(time.check(TIMER, start + HOUR, start, true), Wait::Until(start + HOUR));
-        assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Until(later));
-        assert_eq!(time.check(TIMER, start + HOUR, later, false), Wait::Early);
+        assert_eq!(time.check(TIMER, start + SECOND, start, true), Wait::Until(start + SECOND));
+        assert_eq!(time.check(TIMER, start + SECOND, start, false), Wait::Until(later));
+        assert_eq!(time.check(TIMER, start + SECOND, later, false), Wait::Early);
     }
 
     #[test]
@@ -414,8 +421,8 @@ mod tests {
         let start = Instant::now();
         let mut time = TransportTime::new(4);
         time.on_link(start, RESTORED);
-        assert_eq!(time.check(TIMER, start + HOUR, start, true), Wait::Until(start + HOUR));
-        assert_eq!(time.check(TIMER, start + HOUR, start, false), Wait::Early);
+        assert_eq!(time.check(TIMER, start + SECOND, start, true), Wait::Until(start + SECOND));
+        assert_eq!(time.check(TIMER, start + SECOND, start, false), Wait::Early);
     }
 
     #[test]
@@ -428,6 +435,19 @@ mod tests {
             // Once only: the timer has come due.
             assert_eq!(time.now(start + SECOND + late + HOUR), start + SECOND + seen + HOUR);
         }
+    }
+
+    #[test]
+    fn a_process_stopped_while_its_timer_is_far_off_sees_no_more_than_a_silence() {
+        let start = Instant::now();
+        let mut time = TransportTime::new(4);
+        // As after a long back-off.
+        let wait = time.check(TIMER, start + HOUR, start, false);
+        assert_eq!(wait, Wait::Until(start + SILENCE), "by then nobody may have answered");
+        // What was sent before is acknowledged now: no sample of an hour.
+        assert!(!time.on_received(start + HOUR));
+        assert_eq!(time.now(start + HOUR), start + SILENCE);
+        assert_eq!(time.last_interruption(), Some(start + SILENCE));
     }
 
     #[test]
