@@ -238,6 +238,14 @@ async fn closing_tells_the_other_side_and_its_streams(kind: Kind) {
 
 /// KCP's streams have no word for it.
 #[tokio::test(start_paused = true)]
+async fn a_reference_peer_is_told_that_a_stream_broken_off_is_merely_closed() {
+    let pair = Pair::over(Kind::Quic, Net::new()).await;
+    let ((send, _recv), (_server_send, mut server_recv)) = stream(&pair).await;
+    server_recv.abort();
+    assert!(!send.stopped().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_broken_off_delivers_what_was_sent_and_tells_of_the_break() {
     let pair = Pair::connected(Kind::Quic).await;
     let ((send, mut recv), (mut server_send, mut server_recv)) = stream(&pair).await;

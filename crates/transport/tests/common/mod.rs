@@ -378,9 +378,12 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Connects both with the usual settings.
+    /// Connects both with the usual settings, as two programs of ours.
     pub async fn connected(kind: Kind) -> Self {
-        Self::over(kind, Net::new()).await
+        let pair = Self::over(kind, Net::new()).await;
+        pair.client.tell_stops();
+        pair.server.tell_stops();
+        pair
     }
 
     pub async fn over(kind: Kind, net: Net) -> Self {

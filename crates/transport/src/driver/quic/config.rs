@@ -179,7 +179,7 @@ impl Controller for OutageBlind {
         }
         let is_limited = app_limited && !self.link.gate.has_held_back(smoothed);
         self.controller.on_end_acks(now, in_flight, is_limited, largest_packet_num_acked);
-        self.link.gate.on_window(self.window());
+        self.link.gate.on_acked(self.window(), in_flight);
         if app_limited {
             self.link.gate.on_dry();
         }

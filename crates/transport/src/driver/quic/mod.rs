@@ -187,9 +187,17 @@ impl QuicConnection {
         if limit > 0 && size > limit {
             return Err(DatagramError::TooLarge { size, limit });
         }
-        self.wait_for_room().await;
-        self.link.gate.on_given(size);
-        self.inner.send_datagram_wait(payload).await.map_err(|error| match error {
+        let mut place = Place::of_datagram(&self.link.gate);
+        // Waits until quinn has little to send, or the connection has ended.
+        tokio::select! {
+            _ = poll_fn(|cx| place.poll_room(cx)) => {}
+            _ = self.inner.closed() => {}
+        }
+        let sent = self.inner.send_datagram_wait(payload).await;
+        if sent.is_ok() {
+            place.on_given(size);
+        }
+        sent.map_err(|error| match error {
             quinn::SendDatagramError::TooLarge => DatagramError::TooLarge { size, limit },
             quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled => {
                 DatagramError::Unsupported
@@ -198,15 +206,6 @@ impl QuicConnection {
                 DatagramError::Connection(self.link.failure(&error))
             }
         })
-    }
-
-    /// Waits until quinn has little to send, or the connection has ended.
-    async fn wait_for_room(&self) {
-        let mut place = Place::new(&self.link.gate);
-        tokio::select! {
-            _ = poll_fn(|cx| place.poll_room(cx)) => {}
-            _ = self.inner.closed() => {}
-        }
     }
 
     pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
