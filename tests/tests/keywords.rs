@@ -28,7 +28,8 @@ in_modes!(tssh, a_session_that_is_idle_for_longer_than_it_may_is_closed);
 fn a_session_that_is_idle_for_longer_than_it_may_is_closed(mode: Mode) {
     let world = World::new(mode);
     let options = ["-o", "ChannelTimeout=session=1s"];
-    let run = world.ssh(options).command(["echo in; exec sleep 1000"]).output();
+    // sshd leaves a command without a terminal to itself, so it has to end some time.
+    let run = world.ssh(options).command(["echo in; exec sleep 20"]).output();
     run.assert_status(255);
     assert_eq!(run.out(), "in\n", "{run:?}");
     let said = "tssh: session closed: idle for longer than ChannelTimeout allows";
