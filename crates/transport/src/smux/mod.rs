@@ -22,10 +22,10 @@
 //!   the refusals, ends a session. Everything else odd is skipped, because the
 //!   reference's fork of smux could not be examined (§5.5).
 //!
-//! Wire: PROTOCOL §5. Where it leaves room, we differ from the reference in two
-//! ways that it cannot notice: windows shrink when unread bytes pile up
-//! ([`Session::handle_bytes`]), and a window of zero says that a reader is gone
-//! ([`Session::stop`]).
+//! Wire: PROTOCOL §5. Where it leaves room, we differ from the reference in ways
+//! that it cannot notice: windows shrink when unread bytes pile up
+//! ([`Session::handle_bytes`]) and grow where much is read. To one of ours a
+//! window of zero says that a reader is gone ([`Session::tell_stops`]).
 
 mod buffer;
 mod credit;
