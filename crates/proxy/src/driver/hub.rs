@@ -534,7 +534,12 @@ fn turn<H: Half>(
         let now = shared.now();
         shared.handle_timeout(now);
         shared.poll_room(now, cx);
+        let full = shared.blocked.clone();
         hub.settle(shared, now);
+        if !shared.blocked.is_subset(&full) {
+            // It has filled another one, whose room nobody waits for yet.
+            continue;
+        }
         shared.armed = shared.next_timeout();
         let Some(at) = shared.armed else { break };
         timer.as_mut().reset(at.into());
