@@ -133,9 +133,14 @@ fn what_cannot_be_set_up_is_said_in_words() {
         assert_eq!(String::from_utf8_lossy(&first.stdout), text);
         assert_eq!(first.status.code(), Some(0), "the first process always ends well");
     }
-    let output = tsshd(&["--attachable"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("does not support --attachable"));
-    assert_eq!(output.status.code(), Some(0), "else the client looks for a missing program");
+}
+
+/// A client that gets a session where it asked for a list takes it (PROTOCOL §8.2).
+#[test]
+fn asked_for_a_list_it_serves_as_a_server_that_has_none() {
+    let output = background(&["--list", "--connect-timeout", "1"]).output().unwrap();
+    assert_eq!(output.stdout.get(..3), Some(&b"\x07{\""[..]));
+    assert_eq!(output.status.code(), Some(94), "nobody came");
 }
 
 #[test]
