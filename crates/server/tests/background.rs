@@ -135,7 +135,7 @@ fn what_cannot_be_set_up_is_said_in_words() {
     }
 }
 
-/// A client that gets a session where it asked for a list takes it (PROTOCOL §8.2).
+/// A client that gets a session where it asked for a list takes it (PROTOCOL §1.2).
 #[test]
 fn asked_for_a_list_it_serves_as_a_server_that_has_none() {
     let output = background(&["--list", "--connect-timeout", "1"]).output().unwrap();
